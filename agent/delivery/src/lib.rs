@@ -1,0 +1,3 @@
+//! Not built yet.
+#![no_std]
+extern crate alloc;

@@ -1,0 +1,17 @@
+//! The collector: one binary, several roles, all shared state in Kafka.
+//!
+//! Data flows one way: `bridge` (MQTT to `rp.raw`) → `refine` (`rp.raw` to the
+//! refined topics) → `audit` and `tail`, which only read. `kafka` holds what
+//! every role needs of Kafka; `topics` creates and checks; `run` starts the
+//! roles and stops them in order; `admin` answers health and metrics.
+
+pub mod admin;
+pub mod audit;
+pub mod bridge;
+pub mod cli;
+pub mod config;
+pub mod kafka;
+pub mod refine;
+pub mod run;
+pub mod tail;
+pub mod topics;
