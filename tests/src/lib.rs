@@ -1,1 +1,7 @@
-//! Not built yet.
+//! What tests and demo stand on: the development PKI, real brokers started and
+//! stopped at will, and the processes of the project under test.
+//!
+//! Nothing here runs in production, and nothing that runs in production
+//! depends on it.
+
+pub mod pki;
