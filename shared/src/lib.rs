@@ -2,6 +2,7 @@
 //! messages, ids, MQTT topics, packing, limits, and the table that says how
 //! each kind of event is treated. Does no I/O and reads no clock.
 
+mod check;
 mod codec;
 mod id;
 mod kind;
@@ -10,6 +11,7 @@ mod proof;
 mod topic;
 pub mod wire;
 
+pub use check::{FieldError, check};
 pub use codec::{PackError, Packed, UnpackError, pack, unpack};
 pub use id::{BatchId, DeviceId, Epoch, IdError, Incarnation, Ordinal, Sequence};
 pub use kind::{Class, Kind, Stream, Urgency};

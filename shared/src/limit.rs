@@ -48,3 +48,13 @@ pub const ATTRIBUTE_KEY_BYTES_MAX: usize = 64;
 
 /// Bytes of an attribute's value.
 pub const ATTRIBUTE_VALUE_BYTES_MAX: usize = 512;
+
+/// Bytes of a content id: programme and asset ids are URNs or CRIDs.
+pub const CONTENT_ID_BYTES_MAX: usize = 128;
+
+/// Clock anchors in one boot event, and kept per device by refine: a box that
+/// holds batches of more boots than this reboots in a loop.
+pub const ANCHORS_MAX: usize = 64;
+
+/// Bytes of the mount options in a boot event; longer ones are cut.
+pub const MOUNT_OPTIONS_BYTES_MAX: usize = 512;
