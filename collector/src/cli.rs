@@ -1,1 +1,177 @@
-//! Not built yet.
+//! The command line: what can be asked, and how each answer becomes an exit
+//! code. Every command's own arguments stand in the module that acts on them.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed, or the check found something wrong |
+//! | 2 | the command line is wrong (clap) |
+//! | 78 | the configuration is wrong (`EX_CONFIG` of sysexits.h) |
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    audit,
+    config::Config,
+    run::{self, Role},
+    tail, topics,
+};
+
+/// Exit code when the configuration is wrong.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Collects what the boxes send, into Apache Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "returnpath-collector", version, propagate_version = true)]
+pub struct Cli {
+    /// Configuration file (TOML); keys that it leaves out keep the defaults of
+    /// returnpath-collector.example.toml.
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/returnpath/collector.toml"
+    )]
+    config: PathBuf,
+
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Human)]
+    log_format: LogFormat,
+
+    /// What is logged, as in `warn,returnpath_collector=debug`.
+    #[arg(long, global = true, value_name = "FILTER", default_value = "info")]
+    log: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// One line for a person; colours only on a terminal.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs roles until SIGTERM or SIGINT, then drains.
+    Run {
+        /// Roles of this process.
+        #[arg(long, value_enum, value_delimiter = ',', default_values_t = Role::ALL)]
+        roles: Vec<Role>,
+    },
+    /// Says what is wrong with the configuration, without starting anything.
+    CheckConfig,
+    /// Creates or checks the topics and what is required of Kafka.
+    Topics(topics::Args),
+    /// Compares what clients were answered with what stands in Kafka.
+    Audit(audit::Args),
+    /// Prints decoded records as JSON lines.
+    Tail(tail::Args),
+    /// Prints a completion script.
+    Completions {
+        /// Shell to print it for.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the process: reads the arguments, acts, and says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Completions { shell } = cli.command {
+        let mut command = Cli::command();
+        let name = command.get_name().to_owned();
+        clap_complete::generate(shell, &mut command, name, &mut io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let filter = match EnvFilter::try_new(&cli.log) {
+        Ok(filter) => filter,
+        Err(cause) => {
+            let message = format!("invalid value '{}' for '--log': {cause}", cli.log);
+            let usage = clap::error::ErrorKind::ValueValidation;
+            Cli::command().error(usage, message).exit();
+        }
+    };
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    match cli.log_format {
+        LogFormat::Human => logs.init(),
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+    }
+
+    let config = match Config::read(&cli.config) {
+        Ok(config) => config,
+        Err(cause) => {
+            error!(file = %cli.config.display(), "{:#}", anyhow::Error::new(cause));
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match act(cli.command, config) {
+        Ok(code) => code,
+        Err(cause) => {
+            error!("{cause:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+    // Roles that block or burn keep threads of their own; what runs here is
+    // signals, the admin listener and short commands.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("main")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match command {
+            Command::Run { roles } => run::run(&roles, config).await,
+            Command::CheckConfig => Ok(ExitCode::SUCCESS),
+            Command::Topics(args) => topics::run(args, config).await,
+            Command::Audit(args) => audit::run(args, config).await,
+            Command::Tail(args) => tail::run(args, config).await,
+            Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_starts_both_roles_unless_told_otherwise() {
+        let roles = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Command::Run { roles } = cli.command else {
+                panic!("not run: {cli:?}");
+            };
+            roles
+        };
+        assert_eq!(roles("c run --config x"), [Role::Bridge, Role::Refine]);
+        assert_eq!(roles("c --config x run --roles refine"), [Role::Refine]);
+        assert!(Cli::try_parse_from(["c", "run", "--roles", "bridge,other"]).is_err());
+    }
+}

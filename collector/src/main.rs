@@ -1,3 +1,7 @@
-//! Not built yet.
+//! Arguments, logs, configuration, one command, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    returnpath_collector::cli::main()
+}

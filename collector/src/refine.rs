@@ -1,1 +1,46 @@
-//! Not built yet.
+//! Not built yet: the role's contract only, so that the process stands.
+
+use prometheus_client::registry::Registry;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::{admin::RoleHealth, config::NodeId, kafka};
+
+/// The section `[refine]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {}
+
+/// What refine counts.
+#[derive(Clone, Debug)]
+pub struct Metrics {}
+
+impl Metrics {
+    /// Registers every metric; the registry already prefixes `returnpath_refine_`.
+    pub fn register(_registry: &mut Registry) -> Self {
+        Self {}
+    }
+}
+
+/// Why refine ended unasked.
+#[derive(Debug, Error)]
+pub enum Error {}
+
+/// Runs the role until `stop` holds `true`.
+///
+/// # Errors
+/// None: not built yet.
+pub async fn run(
+    _config: Config,
+    _kafka: kafka::Config,
+    _node_id: NodeId,
+    _health: RoleHealth,
+    _metrics: Metrics,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    warn!("refine is not built yet");
+    let _ = stop.wait_for(|stop| *stop).await;
+    Ok(())
+}
