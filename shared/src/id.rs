@@ -16,6 +16,9 @@ pub enum IdError {
         /// Length of what was given, in bytes; the text itself is untrusted.
         length: usize,
     },
+    /// Not what [`Epoch`] prints.
+    #[error("epoch must be 16 hexadecimal digits, a dot and a start from 1")]
+    Epoch,
     /// A field is absent or zero.
     #[error("{field} must be present and greater than 0")]
     Missing {
@@ -118,6 +121,26 @@ impl fmt::Display for Epoch {
 impl fmt::Debug for Epoch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits_only = |text: &str, radix| text.chars().all(|digit| digit.is_digit(radix));
+        let (incarnation, start) = text.split_once('.').ok_or(IdError::Epoch)?;
+        if incarnation.len() != 16 || !digits_only(incarnation, 16) || !digits_only(start, 10) {
+            return Err(IdError::Epoch);
+        }
+        let incarnation = u64::from_str_radix(incarnation, 16)
+            .ok()
+            .and_then(Incarnation::new)
+            .ok_or(IdError::Epoch)?;
+        match start.parse() {
+            Ok(start) if start > 0 => Ok(Self { incarnation, start }),
+            Ok(_) | Err(_) => Err(IdError::Epoch),
+        }
     }
 }
 
@@ -238,6 +261,29 @@ mod tests {
         }
         for bad in ["", "a/b", "a b", "é", "+", "#", "$share", &"x".repeat(65)] {
             assert!(bad.parse::<DeviceId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_read_as_it_is_printed() {
+        let epoch = Epoch {
+            incarnation: Incarnation::new(0xab).unwrap(),
+            start: 12,
+        };
+        assert_eq!(epoch.to_string().parse(), Ok(epoch));
+        for bad in [
+            "",
+            "00000000000000ab",
+            "00000000000000ab.",
+            "00000000000000ab.0",
+            "00000000000000ab.+1",
+            "+0000000000000ab.1",
+            "ab.1",
+            "0000000000000000.1",
+            "00000000000000ab.1.2",
+            "00000000000000ab.4294967296",
+        ] {
+            assert_eq!(bad.parse::<Epoch>(), Err(IdError::Epoch), "{bad:?}");
         }
     }
 
