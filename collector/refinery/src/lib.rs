@@ -1,3 +1,36 @@
-//! Not built yet.
+//! The pure core of `refine`: turns the raw records of one partition into
+//! refined events, rejections and changes of state.
+//!
+//! [`Partition`] owns what is known of the boxes of one partition and decides
+//! what each record leads to: unpacking within limits, structure, exact
+//! removal of duplicates, event time, fan-out. It reads no clock, speaks to no
+//! broker and keeps nothing outside itself: the shell hands it records and the
+//! time, produces what stands in [`Output`], and says how the transaction
+//! ended.
+//!
+//! One transaction of the shell:
+//!
+//! ```text
+//! refine(record, now, out)*   handle_timeout(now, out)*
+//!   → changes(out) → produce out, send offsets
+//!   → committed: commit()
+//!   → aborted:   abort(), seek both lanes back to the committed offsets
+//! ```
+//!
+//! What is promised of the order: records of one epoch are refined by rising
+//! sequence where they arrive within [`WAIT_MS`] of each other; nothing is
+//! promised between epochs, lanes or boxes.
 #![no_std]
 extern crate alloc;
+
+mod counts;
+mod limit;
+mod output;
+mod partition;
+mod record;
+
+pub use counts::Counts;
+pub use limit::*;
+pub use output::{Destination, Output, Record};
+pub use partition::{Partition, RestoreError};
+pub use record::RawRecord;
