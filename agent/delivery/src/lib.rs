@@ -1,3 +1,45 @@
-//! Not built yet.
+//! Decides what a box stores, sends, sends again and drops, and when.
+//!
+//! [`Delivery`] owns the life of every event between the client's answer and
+//! the collector's receipt. It does no I/O, reads no clock and draws no
+//! randomness of its own: `now` is an argument of every call, the seed is one
+//! of the constructor, and what is to be done comes out as [`Effect`]s. The
+//! shell around it owns the socket, the queue file and the link.
+//!
+//! How a shell drives it:
+//!
+//! 1. open the queue file, make the start counter durable, then
+//!    [`Delivery::new`] with what the file holds;
+//! 2. after every call, carry out [`Delivery::poll_effect`] until it is empty,
+//!    *in order*;
+//! 3. wait for a client, a result, or [`Delivery::poll_timeout`], and report
+//!    it through [`Delivery::accept`], [`Delivery::handle`] or
+//!    [`Delivery::tick`].
+//!
+//! [`Reconnect`] stands beside it and says when to dial which broker.
 #![no_std]
+
 extern crate alloc;
+
+mod config;
+mod delivery;
+mod effect;
+mod jitter;
+mod reconnect;
+mod status;
+mod stored;
+mod time;
+
+pub use config::{Config, Pace, SyncPolicy};
+pub use delivery::Delivery;
+pub use effect::{
+    Acceptance, Answer, ClientToken, Commit, CommitOutcome, Effect, FirstAnswer, Input,
+    PubAckOutcome, Publish, SendingClock, Unreadable,
+};
+pub use reconnect::{Dial, Loss, Reconnect, ReconnectConfig};
+pub use status::{Dropped, Held, Status};
+pub use stored::{
+    BootFacts, Durability, LedgerRow, Op, PoweredMark, ProofId, Settled, Start, StartRow,
+    StoredBatch,
+};
+pub use time::{Powered, Uptime};
