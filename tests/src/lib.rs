@@ -4,4 +4,9 @@
 //! Nothing here runs in production, and nothing that runs in production
 //! depends on it.
 
+pub mod kafka;
+pub mod mosquitto;
 pub mod pki;
+pub mod place;
+pub mod process;
+pub mod wait;

@@ -1,0 +1,6 @@
+//! End to end, with nothing simulated: agent process → Mosquitto (TLS, client
+//! certificates, access control) → collector process → Apache Kafka, read back
+//! by `kcat`. Needs what `tests/install` installs and the built binaries;
+//! `tests/run` sees to both.
+
+mod brokers;

@@ -1,0 +1,320 @@
+//! A real Apache Kafka: one KRaft node on loopback ports, with its data on
+//! disk, so that it can be killed and started again.
+//!
+//! It has one node where production has three: `returnpath-collector` takes it
+//! with its development flag only. Everything else is as in production, except
+//! for times and sizes that would only make tests slow.
+
+mod reader;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, ResourceSpecifier},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+};
+
+pub use self::reader::Record;
+use crate::{place, process::Process, wait::wait_until};
+
+/// A start takes 2 s on a free machine; this is for a loaded one.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// SIGTERM to exit: a controlled shutdown on one node has nobody to hand its
+/// partitions to, and gives up after its own limit.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// One request to Kafka.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a topic refuses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusing {
+    /// Every record.
+    Everything,
+    /// No record.
+    Nothing,
+}
+
+/// A Kafka node. Killed on drop.
+pub struct Kafka {
+    directory: PathBuf,
+    port: u16,
+    class_path: String,
+    process: Option<Process>,
+}
+
+impl Kafka {
+    /// Formats a data folder and starts a node on it.
+    ///
+    /// # Errors
+    /// When Kafka is not installed, or does not answer in time.
+    pub async fn start() -> anyhow::Result<Self> {
+        let directory = place::fresh_directory("kafka")?;
+        let port = place::free_port()?;
+        let properties = properties(&directory, port, place::free_port()?);
+        fs::write(directory.join("server.properties"), properties)?;
+        let mut kafka = Self {
+            class_path: class_path()?,
+            directory,
+            port,
+            process: None,
+        };
+        kafka.format().await?;
+        kafka.resume().await?;
+        Ok(kafka)
+    }
+
+    /// Where clients connect, `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Kills the node as a power cut would. What it had confirmed stays.
+    ///
+    /// # Errors
+    /// When the system cannot say how it ended.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Freezes the node: connections stay open and nothing is answered, until
+    /// [`Self::thaw`].
+    pub fn freeze(&self) {
+        if let Some(process) = &self.process {
+            process.freeze();
+        }
+    }
+
+    /// Lets a frozen node go on.
+    pub fn thaw(&self) {
+        if let Some(process) = &self.process {
+            process.thaw();
+        }
+    }
+
+    /// Stops the node cleanly.
+    ///
+    /// # Errors
+    /// When it does not stop in time.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(STOP_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the node again, with the same ports and data.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub async fn resume(&mut self) -> anyhow::Result<()> {
+        if self.process.is_none() {
+            self.process = Some(self.java("kafka", "kafka.Kafka", &["server.properties"])?);
+        }
+        wait_until("Kafka to answer", START_LIMIT, async || {
+            self.check_running()?;
+            self.topics().await.map(drop)
+        })
+        .await
+    }
+
+    /// An error that stops waiting, when the node has died.
+    ///
+    /// # Errors
+    /// Says how it ended, with the end of its log.
+    pub fn check_running(&mut self) -> anyhow::Result<()> {
+        match &mut self.process {
+            Some(process) => process.check_running(),
+            None => bail!("Kafka is stopped"),
+        }
+    }
+
+    /// Names of the topics that are not Kafka's own.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn topics(&self) -> anyhow::Result<Vec<String>> {
+        let consumer: BaseConsumer = self.client().create()?;
+        let metadata =
+            tokio::task::spawn_blocking(move || consumer.fetch_metadata(None, REQUEST_LIMIT))
+                .await??;
+        ensure!(!metadata.brokers().is_empty(), "no broker has registered");
+        Ok(metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.name().to_owned())
+            .filter(|name| !name.starts_with("__"))
+            .collect())
+    }
+
+    /// Makes the node refuse every record that is produced to `topic` from now
+    /// on (as too old, which no retry mends), or take them again.
+    ///
+    /// # Errors
+    /// When Kafka does not take the change.
+    pub async fn set_refusing(&self, topic: &str, refusing: Refusing) -> anyhow::Result<()> {
+        let age_ms_max = match refusing {
+            Refusing::Everything => "0",
+            // Kafka's default: no limit.
+            Refusing::Nothing => "9223372036854775807",
+        };
+        self.configure_topic(topic, "message.timestamp.before.max.ms", age_ms_max)
+            .await
+    }
+
+    /// Sets one configuration key of a topic, and keeps the others.
+    ///
+    /// # Errors
+    /// When Kafka does not take it.
+    async fn configure_topic(&self, topic: &str, key: &str, value: &str) -> anyhow::Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_LIMIT));
+        let resource = ResourceSpecifier::Topic(topic);
+        let described = admin
+            .describe_configs(&[resource], &options)
+            .await?
+            .pop()
+            .context("no answer about the topic")?
+            .map_err(|code| anyhow::anyhow!("describe {topic}: {code}"))?;
+        // The request replaces all keys of the topic, so the others are named.
+        let mut change = AlterConfig::new(resource);
+        for entry in &described.entries {
+            if entry.source == ConfigSource::DynamicTopic && entry.name != key {
+                change = change.set(&entry.name, entry.value.as_deref().unwrap_or_default());
+            }
+        }
+        change = change.set(key, value);
+        admin
+            .alter_configs([&change], &options)
+            .await?
+            .pop()
+            .context("no answer about the topic")?
+            .map_err(|(_, code)| anyhow::anyhow!("set {key} of {topic}: {code}"))?;
+        Ok(())
+    }
+
+    /// Everything that stands in `topic`, as `kcat` reads it: committed
+    /// records only.
+    ///
+    /// # Errors
+    /// When `kcat` fails, or prints what cannot be read.
+    pub async fn records(&self, topic: &str) -> anyhow::Result<Vec<Record>> {
+        reader::read_committed(&self.address(), topic).await
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", self.address())
+            // A node that is being killed is no news worth printing.
+            .set("log_level", "0");
+        config
+    }
+
+    async fn format(&self) -> anyhow::Result<()> {
+        let arguments = [
+            "format",
+            "--cluster-id",
+            "cmV0dXJucGF0aC10ZXN0cw",
+            "--standalone",
+            "--config",
+            "server.properties",
+        ];
+        let mut format = self.java("kafka-format", "kafka.tools.StorageTool", &arguments)?;
+        let status = wait_until("Kafka's storage to be formatted", START_LIMIT, async || {
+            format.ended()?.context("still running")
+        })
+        .await?;
+        ensure!(
+            status.success(),
+            "Kafka's storage tool ended: {status}\n{}",
+            crate::process::tail(format.log())
+        );
+        Ok(())
+    }
+
+    fn java(&self, name: &str, class: &str, arguments: &[&str]) -> anyhow::Result<Process> {
+        let mut all = vec![
+            "-Xmx512m",
+            // One garbage collector thread and the quick compiler only: starts
+            // in 2 s, and leaves the processors to what is being tested.
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+            "-cp",
+            &self.class_path,
+            class,
+        ];
+        all.extend(arguments);
+        Process::start(name, &self.directory, Path::new("java"), all)
+    }
+}
+
+/// The version under test, in the one place where it stands.
+const POM: &str = include_str!("../kafka/pom.xml");
+
+fn class_path() -> anyhow::Result<String> {
+    let version = POM
+        .split_once("<kafka.version>")
+        .and_then(|(_, rest)| rest.split_once("</kafka.version>"))
+        .map(|(version, _)| version)
+        .context("tests/kafka/pom.xml names no kafka.version")?;
+    let installed = place::cache().join(format!("kafka-{version}"));
+    ensure!(
+        installed.join("complete").exists(),
+        "{} is missing: run `tests/install` first",
+        installed.display()
+    );
+    Ok(format!("{}/libs/*", installed.display()))
+}
+
+fn properties(directory: &Path, port: u16, controller_port: u16) -> String {
+    let data = directory.join("data");
+    format!(
+        "\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+
+# One node: nothing can be replicated.
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+
+# Few partitions of Kafka's own topics: each is a file to create and to load.
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.num.partitions=1
+
+# What would only make tests wait.
+group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=200
+broker.session.timeout.ms=1000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=500
+log.cleaner.dedupe.buffer.size=16777216
+",
+        data = data.display()
+    )
+}
