@@ -1,0 +1,194 @@
+//! Rules about crates: their lints and what they depend on.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use returnpath_tests::place::workspace;
+use serde_json::Value;
+
+/// The cores that decide, and the folders of their sources.
+const PURE: [(&str, &str); 2] = [
+    ("returnpath-delivery", "agent/delivery"),
+    ("returnpath-refinery", "collector/refinery"),
+];
+
+/// What a pure crate may name in its own `[dependencies]`: the wire messages
+/// and crates that only compute.
+const PURE_DEPENDENCIES: [&str; 5] = [
+    "bytes",
+    "miniz_oxide",
+    "prost",
+    "returnpath-shared",
+    "thiserror",
+];
+
+/// Crates that bring sockets, files, threads, clocks or randomness. None may
+/// stand below a pure crate, however far.
+const IMPURE: [&str; 10] = [
+    "getrandom",
+    "mio",
+    "rand",
+    "rdkafka",
+    "rumqttc-v5-next",
+    "rusqlite",
+    "rustix",
+    "socket2",
+    "time",
+    "tokio",
+];
+
+/// What `cargo metadata` says about the workspace, without the network.
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+/// The packages of this workspace.
+fn members(metadata: &Value) -> Vec<&Value> {
+    array(&metadata["packages"])
+        .iter()
+        .filter(|package| array(&metadata["workspace_members"]).contains(&package["id"]))
+        .collect()
+}
+
+#[test]
+fn every_crate_inherits_the_lints_of_the_workspace() {
+    let metadata = metadata();
+    let members = members(&metadata);
+    assert!(members.len() >= 6);
+    for package in members {
+        let manifest = text(&package["manifest_path"]);
+        let inherits = fs::read_to_string(manifest)
+            .unwrap()
+            .split("\n[")
+            .any(|table| table.starts_with("lints]\nworkspace = true"));
+        assert!(inherits, "{manifest} lacks `[lints] workspace = true`");
+    }
+}
+
+#[test]
+fn every_crate_of_the_repository_belongs_to_the_workspace() {
+    let metadata = metadata();
+    let members: BTreeSet<_> = members(&metadata)
+        .into_iter()
+        .map(|package| text(&package["manifest_path"]).to_owned())
+        .collect();
+    let mut open = vec![workspace()];
+    while let Some(directory) = open.pop() {
+        let manifest = directory.join("Cargo.toml");
+        // A fuzz crate is a workspace of its own: it needs another compiler.
+        let is_crate = fs::read_to_string(&manifest)
+            .is_ok_and(|text| text.contains("[package]") && !text.contains("[workspace]"));
+        assert!(
+            !is_crate || members.contains(manifest.to_str().unwrap()),
+            "{} is no member",
+            manifest.display()
+        );
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                open.push(path);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_pure_crates_are_no_std_and_depend_on_nothing_that_does_io() {
+    let metadata = metadata();
+    for (name, folder) in PURE {
+        let root = workspace().join(folder).join("src/lib.rs");
+        assert!(
+            fs::read_to_string(&root).unwrap().contains("#![no_std]"),
+            "{} is not no_std",
+            root.display()
+        );
+        let package = members(&metadata)
+            .into_iter()
+            .find(|package| package["name"] == name)
+            .unwrap();
+        for dependency in array(&package["dependencies"]) {
+            let wanted = text(&dependency["name"]);
+            // `kind` is null for what the library itself uses.
+            assert!(
+                !dependency["kind"].is_null() || PURE_DEPENDENCIES.contains(&wanted),
+                "{name} depends on {wanted}"
+            );
+        }
+        for below in dependencies_below(&metadata, &package["id"]) {
+            assert!(!IMPURE.contains(&below.as_str()), "{name} leads to {below}");
+        }
+    }
+}
+
+/// Names of all packages that `id` links, however far down.
+fn dependencies_below(metadata: &Value, id: &Value) -> BTreeSet<String> {
+    let nodes = array(&metadata["resolve"]["nodes"]);
+    let mut open = vec![id];
+    let mut seen = vec![];
+    while let Some(id) = open.pop() {
+        if seen.contains(&id) {
+            continue;
+        }
+        seen.push(id);
+        let node = nodes.iter().find(|node| node["id"] == *id).unwrap();
+        for dependency in array(&node["deps"]) {
+            let is_linked = array(&dependency["dep_kinds"])
+                .iter()
+                .any(|kind| kind["kind"].is_null());
+            if is_linked {
+                open.push(&dependency["pkg"]);
+            }
+        }
+    }
+    array(&metadata["packages"])
+        .iter()
+        .filter(|package| seen.contains(&&package["id"]))
+        .map(|package| text(&package["name"]).to_owned())
+        .collect()
+}
+
+#[test]
+fn only_tests_depend_on_the_tests() {
+    for package in members(&metadata()) {
+        for dependency in array(&package["dependencies"]) {
+            assert!(
+                dependency["name"] != "returnpath-tests",
+                "{} depends on the tests",
+                package["name"]
+            );
+        }
+    }
+}
+
+#[test]
+fn versions_stand_in_the_workspace_only() {
+    for package in members(&metadata()) {
+        let manifest = text(&package["manifest_path"]);
+        let own_version = fs::read_to_string(manifest)
+            .unwrap()
+            .lines()
+            .skip_while(|line| !line.contains("dependencies]"))
+            .take_while(|line| !line.starts_with("[lints"))
+            .find(|line| line.contains("version =") || line.contains("= \""))
+            .map(str::to_owned);
+        assert!(own_version.is_none(), "{manifest}: {own_version:?}");
+    }
+}
