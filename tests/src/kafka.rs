@@ -5,6 +5,7 @@
 //! with its development flag only. Everything else is as in production, except
 //! for times and sizes that would only make tests slow.
 
+mod pool;
 mod reader;
 
 use std::{
@@ -21,7 +22,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
 };
 
-pub use self::reader::Record;
+pub use self::{pool::Lease, reader::Record};
 use crate::{place, process::Process, wait::wait_until};
 
 /// A start takes 2 s on a free machine; this is for a loaded one.

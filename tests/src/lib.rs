@@ -4,8 +4,12 @@
 //! Nothing here runs in production, and nothing that runs in production
 //! depends on it.
 
+pub mod agent;
+pub mod client;
+pub mod collector;
 pub mod kafka;
 pub mod mosquitto;
+pub mod mqtt_client;
 pub mod pki;
 pub mod place;
 pub mod process;

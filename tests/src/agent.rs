@@ -1,0 +1,195 @@
+//! A `returnpath-agent` process on a folder that stands for a box's flash.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use returnpath_shared::DeviceId;
+use tokio::{net::UnixStream, process::Command, time::timeout};
+
+use crate::{pki::DevelopmentPki, place, process::Process, wait::wait_until};
+
+/// From start to a socket that answers.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+
+/// A box with an agent, running or not. Killed on drop.
+pub struct Agent {
+    device: DeviceId,
+    directory: PathBuf,
+    process: Option<Process>,
+}
+
+impl Agent {
+    /// Makes a box below `directory`: its certificate, its configuration and
+    /// an empty flash. Starts nothing.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn prepare(
+        device: &DeviceId,
+        directory: &Path,
+        pki: &DevelopmentPki,
+        mqtt_port: u16,
+    ) -> anyhow::Result<Self> {
+        let directory = directory.join(device.as_str());
+        fs::create_dir_all(directory.join("flash"))?;
+        let identity = pki.device(device)?;
+        let text = configuration(
+            &directory,
+            &identity.certificate,
+            &identity.key,
+            &pki.authority(),
+            mqtt_port,
+        );
+        fs::write(directory.join("agent.toml"), text)?;
+        Ok(Self {
+            device: device.clone(),
+            directory,
+            process: None,
+        })
+    }
+
+    /// The device id.
+    #[must_use]
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// The socket on which it takes events.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("agent.sock")
+    }
+
+    /// The folder that stands for the flash.
+    #[must_use]
+    pub fn flash(&self) -> PathBuf {
+        self.directory.join("flash")
+    }
+
+    /// Starts it and waits until its socket takes connections. Says nothing
+    /// about the link.
+    ///
+    /// # Errors
+    /// When it ends, or has no socket in time.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        let process = self.process.insert(Process::start(
+            self.device.as_str(),
+            &self.directory,
+            &place::binary("returnpath-agent")?,
+            ["run", "--config", "agent.toml"],
+        )?);
+        let socket = self.directory.join("agent.sock");
+        let what = format!("the socket of {}", self.device);
+        wait_until(&what, START_LIMIT, async || {
+            process.check_running()?;
+            UnixStream::connect(&socket).await.context("connect")
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Kills it, as pulling the plug would: what is not on flash is gone.
+    ///
+    /// # Errors
+    /// When the system cannot say how it ended.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end within `limit`.
+    pub async fn terminate(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
+        match self.process.take() {
+            Some(mut process) => process.terminate(limit).await,
+            None => bail!("{} is not running", self.device),
+        }
+    }
+
+    /// What `returnpath-agent status --json` prints.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub async fn status(&self) -> anyhow::Result<serde_json::Value> {
+        let output = self.command(&["status", "--json"]).await?;
+        ensure!(
+            output.status.success(),
+            "status: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Runs one of its commands to its end, beside the running agent.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not end in time.
+    pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let command = Command::new(place::binary("returnpath-agent")?)
+            .args(arguments)
+            .args(["--config", "agent.toml"])
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        timeout(COMMAND_LIMIT, command)
+            .await
+            .with_context(|| format!("{arguments:?} did not end in {COMMAND_LIMIT:?}"))?
+            .with_context(|| format!("start {arguments:?}"))
+    }
+}
+
+/// The defaults, with shorter waits: a test has no minute to spare.
+fn configuration(
+    directory: &Path,
+    certificate: &Path,
+    key: &Path,
+    authority: &Path,
+    mqtt_port: u16,
+) -> String {
+    format!(
+        "\
+[identity]
+certificate = \"{certificate}\"
+private_key = \"{key}\"
+ca = \"{authority}\"
+model = \"test box\"
+firmware = \"1.2.3\"
+
+[intake]
+socket = \"{socket}\"
+
+[queue]
+directory = \"{flash}\"
+flush_interval_s = 5
+
+[batch]
+interval_ms = 1000
+
+[link]
+brokers = [\"localhost:{mqtt_port}\"]
+reconnect_wait_max_s = 2
+reconnect_spread_ms = 500
+acknowledgement_timeout_s = 5
+
+[health]
+interval_min = 0
+",
+        certificate = certificate.display(),
+        key = key.display(),
+        authority = authority.display(),
+        socket = directory.join("agent.sock").display(),
+        flash = directory.join("flash").display(),
+    )
+}

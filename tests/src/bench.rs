@@ -1,0 +1,17 @@
+//! Benchmarks on real parts: each starts a real Kafka and a real Mosquitto
+//! with TLS, the processes under test in this build profile, and a load, and
+//! reports what the operating system counted for the process alone.
+//!
+//! Figures go with machine, command, input and variation; `tests/bench` runs
+//! them in the release profile.
+
+pub mod boxes;
+pub mod bridge;
+pub mod intake;
+pub mod load;
+pub mod memory;
+pub mod process_usage;
+pub mod refine;
+pub mod scene;
+pub mod spread;
+pub mod urgent;

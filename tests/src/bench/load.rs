@@ -1,0 +1,158 @@
+//! Publishes batches of many boxes over one connection to a real broker, as
+//! fast as it takes them or at a rate.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, TlsConfiguration, Transport,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    version::TLS13,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::boxes::Boxes;
+use crate::{pki::Identity, wait::wait_until};
+
+/// QoS 1 packets without PUBACK: enough that the broker, not the round trip,
+/// sets the pace.
+const IN_FLIGHT_MAX: u16 = 1_000;
+
+/// Publishes handed to the client at once when a rate is held.
+const TICK: Duration = Duration::from_millis(10);
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// A connection that publishes for many boxes.
+pub struct Load {
+    client: AsyncClient,
+    acknowledged: tokio::sync::watch::Receiver<u64>,
+    published: u64,
+    started: Instant,
+}
+
+impl Load {
+    /// Connects with a certificate that may publish for any box.
+    ///
+    /// # Errors
+    /// When the certificate cannot be read or the broker refuses.
+    pub async fn connect(port: u16, authority: &Path, identity: &Identity) -> anyhow::Result<Self> {
+        let mut options = MqttOptions::new("load", ("localhost", port));
+        let tls = tls(authority, identity)?;
+        options
+            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
+            .set_clean_start(true)
+            .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX)
+            .set_max_request_batch(128)
+            .set_read_batch_size(128);
+        let (client, mut event_loop) =
+            AsyncClient::builder(options).capacity(usize::from(IN_FLIGHT_MAX)).build();
+        timeout(ANSWER_LIMIT, connected(&mut event_loop))
+            .await
+            .context("the broker does not answer")??;
+        let (acknowledge, acknowledged) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            // Ends with the connection; what is missing then is seen by
+            // whoever waits for it.
+            while let Ok(event) = event_loop.poll().await {
+                if matches!(event, Event::Incoming(Packet::PubAck(_))) {
+                    acknowledge.send_modify(|count| *count += 1);
+                }
+            }
+        });
+        Ok(Self { client, acknowledged, published: 0, started: Instant::now() })
+    }
+
+    /// Publishes `count` batches as fast as the broker takes them, and waits
+    /// until it has acknowledged all.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub async fn flood(&mut self, boxes: &mut Boxes, count: u64) -> anyhow::Result<()> {
+        for _ in 0..count {
+            self.publish(boxes).await?;
+        }
+        let (acknowledged, published) = (&mut self.acknowledged, self.published);
+        wait_until("the broker to take the load", ANSWER_LIMIT, async || {
+            let count = *acknowledged.borrow_and_update();
+            anyhow::ensure!(count >= published, "{count} of {published}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Publishes at `rate` batches a second until the end of `span`.
+    ///
+    /// # Errors
+    /// When the connection ends, or the broker is more than a second behind.
+    pub async fn hold(
+        &mut self,
+        boxes: &mut Boxes,
+        rate: u32,
+        span: Duration,
+    ) -> anyhow::Result<()> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let started = Instant::now();
+        let mut sent = 0_u64;
+        while started.elapsed() < span {
+            ticks.tick().await;
+            let elapsed_us = u64::try_from(started.elapsed().as_micros())?;
+            let due = elapsed_us * u64::from(rate) / 1_000_000;
+            while sent < due {
+                self.publish(boxes).await?;
+                sent += 1;
+            }
+            let waiting = self.published - *self.acknowledged.borrow();
+            if waiting > u64::from(rate) + u64::from(IN_FLIGHT_MAX) {
+                bail!("the broker is {waiting} batches behind a rate of {rate}/s");
+            }
+        }
+        Ok(())
+    }
+
+    /// Batches that the broker has acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        *self.acknowledged.borrow()
+    }
+
+    async fn publish(&mut self, boxes: &mut Boxes) -> anyhow::Result<()> {
+        let uptime_ms = 10_000 + u64::try_from(self.started.elapsed().as_millis())?;
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let envelope = boxes.next_batch(uptime_ms, i64::try_from(since_1970.as_millis())?)?;
+        self.client
+            .publish(envelope.topic, QoS::AtLeastOnce, false, envelope.payload)
+            .await
+            .context("the connection to the broker ended")?;
+        self.published += 1;
+        Ok(())
+    }
+}
+
+async fn connected(event_loop: &mut EventLoop) -> anyhow::Result<()> {
+    loop {
+        if let Event::Incoming(Packet::ConnAck(_)) = event_loop.poll().await? {
+            return Ok(());
+        }
+    }
+}
+
+fn tls(authority: &Path, identity: &Identity) -> anyhow::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&fs::read(authority)?) {
+        roots.add(certificate?)?;
+    }
+    let chain = CertificateDer::pem_slice_iter(&fs::read(&identity.certificate)?)
+        .collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
+    Ok(Arc::new(config))
+}
