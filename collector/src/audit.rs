@@ -18,6 +18,7 @@ mod verdict;
 use std::{
     fs::File,
     io::{self, BufReader, IsTerminal as _, Write},
+    ops::ControlFlow,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -148,7 +149,17 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     }
     // Reading files and Kafka blocks its thread.
     let audited = tokio::task::spawn_blocking(move || {
-        let outcome = audit(&args, &config.kafka, &stop);
+        let mut reported = Instant::now();
+        let outcome = audit(&args, &config.kafka, |tally| {
+            if stop.load(Ordering::Relaxed) {
+                return ControlFlow::Break(());
+            }
+            if reported.elapsed() >= PROGRESS_INTERVAL {
+                reported = Instant::now();
+                log_progress(&tally.verdict());
+            }
+            ControlFlow::Continue(())
+        });
         (args, outcome)
     });
     let (args, outcome) = audited.await.context("the audit's thread ended")?;
@@ -170,6 +181,16 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn log_progress(verdict: &Verdict) {
+    let [ordinary, proof] = verdict.totals();
+    info!(
+        answered = ordinary.answered + proof.answered,
+        outstanding = verdict.missing(),
+        duplicated = verdict.duplicated(),
+        "reading"
+    );
 }
 
 fn print(args: &Args, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
@@ -206,12 +227,16 @@ enum Fact {
     Unread(String),
 }
 
-/// Reads everything that `args` names and judges it. While following, `stop`
-/// ends the reading.
+/// Reads everything that `args` names and judges it. `look` sees the tally
+/// about ten times a second and may end the reading, as one that follows must.
 ///
 /// # Errors
 /// When a file or a topic cannot be read.
-pub fn audit(args: &Args, kafka: &kafka::Config, stop: &AtomicBool) -> anyhow::Result<Outcome> {
+pub fn audit(
+    args: &Args,
+    kafka: &kafka::Config,
+    look: impl FnMut(&Tally) -> ControlFlow<()>,
+) -> anyhow::Result<Outcome> {
     let begin = match args.since {
         None => Begin::Oldest,
         Some(since) => since.start(SystemTime::now()),
@@ -253,7 +278,11 @@ pub fn audit(args: &Args, kafka: &kafka::Config, stop: &AtomicBool) -> anyhow::R
             }));
         }
         drop(facts);
-        let taken = reading.take_facts(&incoming, &mut files, args.follow, stop, &readers);
+        let more = if args.follow { &mut files[..] } else { &mut [] };
+        let taken = reading.take_facts(&incoming, more, look, || {
+            // A reader that follows ends only when it failed.
+            args.follow && readers.iter().any(thread::ScopedJoinHandle::is_finished)
+        });
         done.store(true, Ordering::Relaxed);
         // Without a receiver no reader waits for room.
         drop(incoming);
@@ -331,16 +360,15 @@ struct Reading {
 }
 
 impl Reading {
-    /// Takes facts until every reader is done, or the audit is told to stop.
-    fn take_facts<T>(
+    /// Takes facts until every reader is done or one of them failed, or until
+    /// `look` says that it is enough; and answers from files that grow.
+    fn take_facts(
         &mut self,
         incoming: &Receiver<Fact>,
-        files: &mut [Answers<BufReader<File>>],
-        follow: bool,
-        stop: &AtomicBool,
-        readers: &[thread::ScopedJoinHandle<'_, T>],
+        growing: &mut [Answers<BufReader<File>>],
+        mut look: impl FnMut(&Tally) -> ControlFlow<()>,
+        failed: impl Fn() -> bool,
     ) -> anyhow::Result<()> {
-        let mut reported = Instant::now();
         let mut looked = Instant::now();
         loop {
             match incoming.recv_timeout(TICK) {
@@ -352,26 +380,11 @@ impl Reading {
                 continue;
             }
             looked = Instant::now();
-            // A reader that follows ends only when it failed.
-            let failed = follow && readers.iter().any(thread::ScopedJoinHandle::is_finished);
-            if failed || stop.load(Ordering::Relaxed) {
-                return Ok(());
+            for file in &mut *growing {
+                self.read_answers(file)?;
             }
-            if follow {
-                for file in &mut *files {
-                    self.read_answers(file)?;
-                }
-                if reported.elapsed() >= PROGRESS_INTERVAL {
-                    reported = Instant::now();
-                    let verdict = self.tally.verdict();
-                    let [ordinary, proof] = verdict.totals();
-                    info!(
-                        answered = ordinary.answered + proof.answered,
-                        outstanding = verdict.missing(),
-                        duplicated = verdict.duplicated(),
-                        "following"
-                    );
-                }
+            if failed() || look(&self.tally).is_break() {
+                return Ok(());
             }
         }
     }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0 | done |
 //! | 1 | failed, or the check found something wrong |
-//! | 2 | the command line is wrong (clap) |
+//! | 2 | the command line is wrong (clap), or `audit` cannot read what it needs |
 //! | 78 | the configuration is wrong (`EX_CONFIG` of sysexits.h) |
 
 use std::{

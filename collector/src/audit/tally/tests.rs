@@ -449,7 +449,6 @@ proptest! {
                 answered
             );
         }
-        let of_epoch = |start: u32| epoch(start).to_string();
         let doubled = plain.arrived.values().filter(|times| **times > 1).count() as u64;
         // Declarations that came twice stand twice as well, in their own epochs.
         let declarations_doubled: u64 = verdict.totals()[1].duplicated;
@@ -461,20 +460,20 @@ proptest! {
             }
             times.values().filter(|times| **times > 1).count() as u64
         };
-        let expected = repeats(|fact| match fact {
-            Fact::Ledger(first, count) => Some(first * 100 + count),
-            _ => None,
-        }) + repeats(|fact| match fact {
-            Fact::Unclean(known) => Some(*known),
-            _ => None,
+        let expected = repeats(|fact| {
+            let Fact::Ledger(first, count) = fact else { return None };
+            Some(first * 100 + count)
+        }) + repeats(|fact| {
+            let Fact::Unclean(known) = fact else { return None };
+            Some(*known)
         });
-        prop_assert_eq!(declarations_doubled, expected, "{}", of_epoch(1));
+        prop_assert_eq!(declarations_doubled, expected);
         let unanswered = plain.arrived.keys().filter(|ordinal| !plain.answered.contains_key(ordinal)).count();
         let declarations: BTreeSet<(u32, u64)> = facts.iter().filter_map(|fact| match fact {
             Fact::Ledger(first, count) => Some((2, first * 100 + count)),
             Fact::WholeEpoch => Some((3, 1)),
             Fact::Unclean(known) => Some((4, known + 1)),
-            _ => None,
+            Fact::Answered(..) | Fact::Refined(_) | Fact::Rejected(..) => None,
         }).collect();
         let extra: u64 = verdict.boxes.iter().map(|of_box| of_box.unanswered).sum();
         prop_assert_eq!(extra, (unanswered + declarations.len()) as u64);
