@@ -68,19 +68,26 @@ pub fn pack(batch: &Batch) -> Result<Packed, PackError> {
             length: encoded.len(),
         });
     }
+    Ok(pack_encoded(encoded))
+}
+
+/// Packs a batch that is already encoded, by deflate where that makes it
+/// smaller. Keeping it within [`BATCH_BYTES_MAX`] is the caller's part.
+#[must_use]
+pub fn pack_encoded(encoded: Vec<u8>) -> Packed {
     if encoded.len() >= DEFLATE_BYTES_MIN {
         let deflated = miniz_oxide::deflate::compress_to_vec(&encoded, LEVEL);
         if deflated.len() < encoded.len() {
-            return Ok(Packed {
+            return Packed {
                 codec: Codec::Deflate,
                 bytes: deflated.into(),
-            });
+            };
         }
     }
-    Ok(Packed {
+    Packed {
         codec: Codec::Identity,
         bytes: encoded.into(),
-    })
+    }
 }
 
 /// Unpacks and decodes a batch, never taking more memory than

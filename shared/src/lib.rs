@@ -12,7 +12,7 @@ mod topic;
 pub mod wire;
 
 pub use check::{FieldError, check};
-pub use codec::{PackError, Packed, UnpackError, pack, unpack};
+pub use codec::{PackError, Packed, UnpackError, pack, pack_encoded, unpack};
 pub use id::{BatchId, DeviceId, Epoch, IdError, Incarnation, Ordinal, Sequence};
 pub use kind::{Class, Kind, Stream, Urgency};
 pub use limit::*;
