@@ -48,7 +48,8 @@ pub struct Answer {
     pub epoch: Epoch,
     /// The event's place in it, as answered.
     pub ordinal: Ordinal,
-    /// `Ordinary` when the answer was `accepted`, `Proof` when `durable`.
+    /// What was promised: `Ordinary` when the answer was `accepted`, `Proof`
+    /// when it was `durable`. Once durable, an event stays so.
     pub class: Class,
 }
 
