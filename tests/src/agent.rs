@@ -18,6 +18,22 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
+/// What tests set differently from box to box.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Interval between batches.
+    pub batch_interval_ms: u32,
+}
+
+impl Default for Settings {
+    /// Short intervals: a test has no seconds to spare.
+    fn default() -> Self {
+        Self {
+            batch_interval_ms: 1_000,
+        }
+    }
+}
+
 /// A box with an agent, running or not. Killed on drop.
 pub struct Agent {
     device: DeviceId,
@@ -36,6 +52,7 @@ impl Agent {
         directory: &Path,
         pki: &DevelopmentPki,
         mqtt_port: u16,
+        settings: Settings,
     ) -> anyhow::Result<Self> {
         let directory = directory.join(device.as_str());
         fs::create_dir_all(directory.join("flash"))?;
@@ -46,6 +63,7 @@ impl Agent {
             &identity.key,
             &pki.authority(),
             mqtt_port,
+            settings,
         );
         fs::write(directory.join("agent.toml"), text)?;
         Ok(Self {
@@ -65,6 +83,17 @@ impl Agent {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.directory.join("agent.sock")
+    }
+
+    /// Id of the process.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn process_id(&self) -> anyhow::Result<u32> {
+        let process = self.process.as_ref();
+        Ok(process
+            .with_context(|| format!("{} is not running", self.device))?
+            .id())
     }
 
     /// The folder that stands for the flash.
@@ -157,7 +186,9 @@ fn configuration(
     key: &Path,
     authority: &Path,
     mqtt_port: u16,
+    settings: Settings,
 ) -> String {
+    let Settings { batch_interval_ms } = settings;
     format!(
         "\
 [identity]
@@ -175,7 +206,7 @@ directory = \"{flash}\"
 flush_interval_s = 5
 
 [batch]
-interval_ms = 1000
+interval_ms = {batch_interval_ms}
 
 [link]
 brokers = [\"localhost:{mqtt_port}\"]

@@ -87,6 +87,19 @@ impl Collector {
     /// When it ends, or is not ready in time.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.spawn()?;
+        self.ready().await
+    }
+
+    /// Starts these roles, comma-separated, and waits until they are ready.
+    ///
+    /// # Errors
+    /// When it ends, or is not ready in time.
+    pub async fn start_roles(&mut self, roles: &str) -> anyhow::Result<()> {
+        self.spawn_with(&["run", "--roles", roles])?;
+        self.ready().await
+    }
+
+    async fn ready(&mut self) -> anyhow::Result<()> {
         let name = self.name.clone();
         wait_until(&format!("{name} to be ready"), READY_LIMIT, async || {
             if let Some(process) = &mut self.process {
@@ -104,14 +117,43 @@ impl Collector {
     /// # Errors
     /// When it has not been built.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
+        self.spawn_with(&["run"])
+    }
+
+    fn spawn_with(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
         let process = Process::start(
             &self.name,
             &self.directory,
             &place::binary("returnpath-collector")?,
-            self.arguments(&["run"]),
+            self.arguments(arguments),
         )?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Id of the process.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn process_id(&self) -> anyhow::Result<u32> {
+        let process = self.process.as_ref();
+        Ok(process
+            .with_context(|| format!("{} is not running", self.name))?
+            .id())
+    }
+
+    /// Stops it where it is (SIGSTOP), until [`Self::thaw`].
+    pub fn freeze(&self) {
+        if let Some(process) = &self.process {
+            process.freeze();
+        }
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        if let Some(process) = &self.process {
+            process.thaw();
+        }
     }
 
     /// Kills it as a power cut would.

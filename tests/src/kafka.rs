@@ -215,6 +215,31 @@ impl Kafka {
         reader::read_committed(&self.address(), topic).await
     }
 
+    /// How many offsets `topic` has, transaction markers included.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn record_count(&self, topic: &str) -> anyhow::Result<u64> {
+        let consumer: BaseConsumer = self.client().create()?;
+        let topic = topic.to_owned();
+        let count = tokio::task::spawn_blocking(move || {
+            let metadata = consumer.fetch_metadata(Some(&topic), REQUEST_LIMIT)?;
+            let partitions = metadata
+                .topics()
+                .iter()
+                .flat_map(|topic| topic.partitions());
+            let mut count = 0;
+            for partition in partitions {
+                let (low, high) =
+                    consumer.fetch_watermarks(&topic, partition.id(), REQUEST_LIMIT)?;
+                count += high - low;
+            }
+            anyhow::Ok(count)
+        })
+        .await??;
+        Ok(u64::try_from(count)?)
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config

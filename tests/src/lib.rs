@@ -5,6 +5,7 @@
 //! depends on it.
 
 pub mod agent;
+pub mod bench;
 pub mod client;
 pub mod collector;
 pub mod kafka;

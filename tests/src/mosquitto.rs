@@ -19,7 +19,8 @@ const PROGRAM: &str = "/usr/sbin/mosquitto";
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Who may do what. `%u` is the common name of the client's certificate: a box
-/// reaches its own topics, and collectors, who are named, those of all boxes.
+/// reaches its own topics, and collectors, who are named, those of all boxes;
+/// `load` stands for many boxes in benchmarks.
 const ACCESS: &str = "\
 user collector-a
 topic read rp/v1/+/events/+
@@ -32,6 +33,9 @@ topic read rp/v1/+/events/+
 topic write rp/v1/+/receipts
 topic write rp/v1/+/decisions
 topic write rp/v1/+/config
+
+user load
+topic write rp/v1/+/events/+
 
 pattern write rp/v1/%u/events/+
 pattern write rp/v1/%u/presence

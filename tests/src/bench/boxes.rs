@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use returnpath_shared::{BatchId, DeviceId, Epoch, Incarnation, Lane, Sequence, Uplink, pack, wire};
+use returnpath_shared::{
+    BatchId, DeviceId, Epoch, Incarnation, Lane, Sequence, Uplink, pack, wire,
+};
 
 /// Events in each batch, as in the figures that are to be beaten.
 pub const EVENTS: usize = 3;
@@ -44,7 +46,15 @@ impl Boxes {
         let devices = (0..count)
             .map(|number| format!("{prefix}{number}").parse())
             .collect::<Result<_, _>>()?;
-        Ok(Self { devices, epoch: Epoch { incarnation, start: 1 }, turn: 0, sequence: 1 })
+        Ok(Self {
+            devices,
+            epoch: Epoch {
+                incarnation,
+                start: 1,
+            },
+            turn: 0,
+            sequence: 1,
+        })
     }
 
     /// The next batch: box after box, each with its sequences from 1.
@@ -53,7 +63,10 @@ impl Boxes {
     /// Never for batches of this size.
     pub fn next_batch(&mut self, uptime_ms: u64, unix_ms: i64) -> anyhow::Result<Envelope> {
         let device = self.devices[self.turn].clone();
-        let id = BatchId { epoch: self.epoch, sequence: Sequence(self.sequence) };
+        let id = BatchId {
+            epoch: self.epoch,
+            sequence: Sequence(self.sequence),
+        };
         let batch = pack(&batch(self.sequence, self.turn, uptime_ms))?;
         self.turn += 1;
         if self.turn == self.devices.len() {
@@ -73,7 +86,11 @@ impl Boxes {
             oldest_held: vec![id.into()],
         };
         Ok(Envelope {
-            topic: Uplink { device: device.clone(), lane: Lane::Live }.to_string(),
+            topic: Uplink {
+                device: device.clone(),
+                lane: Lane::Live,
+            }
+            .to_string(),
             device,
             payload: envelope.encode_to_vec().into(),
         })

@@ -5,7 +5,8 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use rumqttc::{
-    AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, TlsConfiguration, Transport,
+    AsyncClient, Event, EventLoop, MqttOptions, Packet, PublishOptions, QoS, TlsConfiguration,
+    Transport,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -49,8 +50,9 @@ impl Load {
             .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX)
             .set_max_request_batch(128)
             .set_read_batch_size(128);
-        let (client, mut event_loop) =
-            AsyncClient::builder(options).capacity(usize::from(IN_FLIGHT_MAX)).build();
+        let (client, mut event_loop) = AsyncClient::builder(options)
+            .capacity(usize::from(IN_FLIGHT_MAX))
+            .build();
         timeout(ANSWER_LIMIT, connected(&mut event_loop))
             .await
             .context("the broker does not answer")??;
@@ -64,7 +66,12 @@ impl Load {
                 }
             }
         });
-        Ok(Self { client, acknowledged, published: 0, started: Instant::now() })
+        Ok(Self {
+            client,
+            acknowledged,
+            published: 0,
+            started: Instant::now(),
+        })
     }
 
     /// Publishes `count` batches as fast as the broker takes them, and waits
@@ -115,10 +122,10 @@ impl Load {
         Ok(())
     }
 
-    /// Batches that the broker has acknowledged.
+    /// Batches handed to the client so far.
     #[must_use]
-    pub fn acknowledged(&self) -> u64 {
-        *self.acknowledged.borrow()
+    pub fn published(&self) -> u64 {
+        self.published
     }
 
     async fn publish(&mut self, boxes: &mut Boxes) -> anyhow::Result<()> {
@@ -126,7 +133,11 @@ impl Load {
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         let envelope = boxes.next_batch(uptime_ms, i64::try_from(since_1970.as_millis())?)?;
         self.client
-            .publish(envelope.topic, QoS::AtLeastOnce, false, envelope.payload)
+            .publish(
+                envelope.topic,
+                envelope.payload,
+                PublishOptions::new(QoS::AtLeastOnce),
+            )
             .await
             .context("the connection to the broker ended")?;
         self.published += 1;

@@ -17,10 +17,15 @@ pub fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     // The second field is the program's name in parentheses and may hold
     // spaces; utime and stime are the 14th and 15th.
-    let (_, rest) = text.rsplit_once(')').with_context(|| format!("parse {path}"))?;
+    let (_, rest) = text
+        .rsplit_once(')')
+        .with_context(|| format!("parse {path}"))?;
     let mut fields = rest.split_whitespace().skip(11);
     let mut ticks = || -> anyhow::Result<u32> {
-        Ok(fields.next().with_context(|| format!("parse {path}"))?.parse()?)
+        Ok(fields
+            .next()
+            .with_context(|| format!("parse {path}"))?
+            .parse()?)
     };
     let ticks = ticks()? + ticks()?;
     Ok(Duration::from_secs(1) * ticks / TICKS_PER_S)
@@ -48,9 +53,14 @@ pub fn memory(process: u32) -> anyhow::Result<Memory> {
             .find_map(|line| line.strip_prefix(name))
             .with_context(|| format!("{path} has no {name}"))?;
         let number = line.trim_start_matches(':').split_whitespace().next();
-        Ok(number.with_context(|| format!("parse {name} of {path}"))?.parse()?)
+        Ok(number
+            .with_context(|| format!("parse {name} of {path}"))?
+            .parse()?)
     };
-    Ok(Memory { resident_kib: field("VmRSS")?, anonymous_kib: field("RssAnon")? })
+    Ok(Memory {
+        resident_kib: field("VmRSS")?,
+        anonymous_kib: field("RssAnon")?,
+    })
 }
 
 /// Processor, number of cores and kernel: what a figure must name.
@@ -60,7 +70,9 @@ pub fn machine() -> String {
     let model = cpus
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |rest| rest.trim_start_matches([' ', '\t', ':']));
+        .map_or("unknown processor", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{model}, {cores} cores, Linux {}", kernel.trim())

@@ -1,0 +1,138 @@
+//! What each benchmark stands on: Kafka, Mosquitto, certificates and one
+//! collector, all fresh.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use returnpath_shared::DeviceId;
+
+use super::load::Load;
+use crate::{
+    agent::{Agent, Settings},
+    collector::{Collector, Surroundings},
+    kafka::Kafka,
+    mosquitto::Mosquitto,
+    pki::DevelopmentPki,
+    place,
+};
+
+/// Longer than any benchmark.
+const VALIDITY: Duration = Duration::from_secs(24 * 3_600);
+
+/// The name that the broker lets publish for every box.
+const LOAD_NAME: &str = "load";
+
+/// As in the field.
+const BATCH_INTERVAL_MS: u32 = 5_000;
+
+const TOPIC_PREFIX: &str = "rp";
+
+/// Real brokers and a collector that is not running yet.
+pub struct Scene {
+    /// Folder of everything.
+    pub directory: PathBuf,
+    /// Where certificates come from.
+    pub pki: DevelopmentPki,
+    /// The real Kafka.
+    pub kafka: Kafka,
+    /// The real Mosquitto.
+    pub mosquitto: Mosquitto,
+    /// The process under test, with its topics made.
+    pub collector: Collector,
+}
+
+impl Scene {
+    /// Starts the brokers and makes the topics.
+    ///
+    /// # Errors
+    /// When something does not start; says what.
+    pub async fn set() -> anyhow::Result<Self> {
+        let directory = place::fresh_directory("bench")?;
+        let pki = DevelopmentPki::create(&directory.join("pki"), VALIDITY)?;
+        let kafka = Kafka::start().await?;
+        let mosquitto = Mosquitto::start(&pki).await?;
+        let surroundings = Surroundings {
+            kafka: kafka.address(),
+            topic_prefix: TOPIC_PREFIX.into(),
+            mqtt_port: mosquitto.port(),
+            authority: pki.authority(),
+        };
+        let collector = Collector::prepare("collector-a", &directory, &pki, &surroundings)?;
+        let made = collector.command(&["topics"]).await?;
+        ensure!(
+            made.status.success(),
+            "topics: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        Ok(Self {
+            directory,
+            pki,
+            kafka,
+            mosquitto,
+            collector,
+        })
+    }
+
+    /// A connection that publishes for many boxes.
+    ///
+    /// # Errors
+    /// When the broker refuses it.
+    pub async fn load(&self) -> anyhow::Result<Load> {
+        let identity = self.pki.device(&LOAD_NAME.parse()?)?;
+        Load::connect(self.mosquitto.port(), &self.pki.authority(), &identity).await
+    }
+
+    /// A box with a running agent.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn agent(&self, device: &DeviceId) -> anyhow::Result<Agent> {
+        let port = self.mosquitto.port();
+        let settings = Settings {
+            batch_interval_ms: BATCH_INTERVAL_MS,
+        };
+        let mut agent = Agent::prepare(device, &self.directory, &self.pki, port, settings)?;
+        agent.start().await?;
+        Ok(agent)
+    }
+
+    /// The sum of a counter over all its labels, as the collector tells it.
+    ///
+    /// # Errors
+    /// When the collector does not answer.
+    pub async fn counter(&self, name: &str) -> anyhow::Result<f64> {
+        sum(&self.collector.metrics().await?, name)
+    }
+}
+
+/// Sums the samples of `name` in the OpenMetrics text; a counter that has not
+/// counted yet may be absent.
+fn sum(metrics: &str, name: &str) -> anyhow::Result<f64> {
+    let mut total = 0.0;
+    for line in metrics.lines() {
+        let is_sample = line
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(['{', ' ']));
+        if is_sample {
+            let (_, value) = line
+                .rsplit_once(' ')
+                .with_context(|| format!("metric {line:?}"))?;
+            total += value
+                .parse::<f64>()
+                .with_context(|| format!("metric {line:?}"))?;
+        }
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn counters_are_summed_over_their_labels() {
+        let text = "# TYPE a counter\na_total{x=\"1\"} 2\na_total{x=\"2\"} 3\na_total_other 9\nb_total 7\n";
+        for (name, expected) in [("a_total", 5.0), ("b_total", 7.0), ("c_total", 0.0)] {
+            let sum = super::sum(text, name).unwrap();
+            assert!((sum - expected).abs() < f64::EPSILON, "{name}: {sum}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! `returnpath-bench`: the figures of the README, on real parts. Run it
+//! through `tests/bench`, which builds everything in the release profile.
+
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Parser, Subcommand};
+use returnpath_tests::bench::{
+    bridge, intake, memory, process_usage::machine, refine, scene::Scene, urgent,
+};
+
+/// Measures returnpath on a real Kafka and a real Mosquitto with TLS.
+///
+/// Exits with 1 when a figure misses its limit.
+#[derive(Parser)]
+#[command(name = "returnpath-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// CPU of `bridge` per 3-event batch, draining a full broker.
+    BridgeDrain {
+        /// Batches in each run.
+        #[arg(long, default_value_t = 100_000)]
+        batches: u64,
+        /// Runs; each figure is printed.
+        #[arg(long, default_value_t = 3)]
+        runs: u64,
+    },
+    /// CPU of `bridge` per 3-event batch, at a rate.
+    BridgeLive {
+        /// Batches a second.
+        #[arg(long, default_value_t = 5_000)]
+        rate: u32,
+        /// Seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// CPU of `refine` per 3-event batch, transactions on.
+    Refine {
+        /// Batches in each run.
+        #[arg(long, default_value_t = 100_000)]
+        batches: u64,
+        /// Runs; each figure is printed.
+        #[arg(long, default_value_t = 3)]
+        runs: u64,
+    },
+    /// Urgent event, from the socket to a reader of rp.ads.
+    Urgent {
+        /// Impressions handed in.
+        #[arg(long, default_value_t = 500)]
+        events: usize,
+        /// Batches a second of other boxes beside them.
+        #[arg(long, default_value_t = 0)]
+        load: u32,
+    },
+    /// Memory of the agent at 4 events in 5 s, link up.
+    Memory {
+        /// Seconds.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
+    /// A burst of ordinary events on the agent's socket.
+    Intake {
+        /// Clients at once.
+        #[arg(long, default_value_t = 4)]
+        clients: usize,
+        /// Seconds.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let what = Arguments::parse().what;
+    say(format_args!("machine: {}", machine()))?;
+    let mut good = true;
+    match what {
+        What::BridgeDrain { batches, runs } => {
+            for run in 1..=runs {
+                let outcome = bridge::drain(&mut Scene::set().await?, batches, run).await?;
+                good &= limit(
+                    format_args!(
+                        "bridge, draining {batches} batches in {:.2} s",
+                        outcome.wall.as_secs_f64()
+                    ),
+                    outcome.us_per_batch(),
+                    "us CPU per batch",
+                    8.0,
+                )?;
+            }
+        }
+        What::BridgeLive { rate, seconds } => {
+            let span = Duration::from_secs(seconds);
+            let outcome = bridge::live(&mut Scene::set().await?, rate, span, 1).await?;
+            say(format_args!(
+                "bridge, live at {rate}/s for {seconds} s: {:.2} us CPU per batch",
+                outcome.us_per_batch()
+            ))?;
+        }
+        What::Refine { batches, runs } => {
+            for run in 1..=runs {
+                let outcome = refine::drain(&mut Scene::set().await?, batches, run).await?;
+                good &= limit(
+                    format_args!(
+                        "refine, {batches} batches in {:.2} s",
+                        outcome.wall.as_secs_f64()
+                    ),
+                    outcome.us_per_batch(),
+                    "us CPU per batch",
+                    12.0,
+                )?;
+            }
+        }
+        What::Urgent { events, load } => {
+            let spread = urgent::latency(&mut Scene::set().await?, events, load, 1).await?;
+            let limit_ms = if load == 0 { 300.0 } else { 500.0 };
+            good &= limit(
+                format_args!("urgent, load {load}/s: {spread}; p99"),
+                spread.percentile(99).as_secs_f64() * 1e3,
+                "ms",
+                limit_ms,
+            )?;
+        }
+        What::Memory { seconds } => {
+            let outcome =
+                memory::run(&mut Scene::set().await?, Duration::from_secs(seconds)).await?;
+            let peak = outcome.peak();
+            say(format_args!(
+                "agent memory over {seconds} s: anonymous grew {} KiB in the second half",
+                outcome.growth_kib()
+            ))?;
+            good &= limit(
+                "agent resident",
+                peak.resident_kib as f64,
+                "KiB",
+                6.0 * 1024.0,
+            )?;
+            good &= limit(
+                "agent anonymous",
+                peak.anonymous_kib as f64,
+                "KiB",
+                2.5 * 1024.0,
+            )?;
+        }
+        What::Intake { clients, seconds } => {
+            let span = Duration::from_secs(seconds);
+            let outcome = intake::burst(&mut Scene::set().await?, clients, span).await?;
+            say(format_args!(
+                "intake, {clients} clients: {:.0} events/s answered ({} accepted, {} busy)",
+                outcome.per_second(),
+                outcome.accepted,
+                outcome.busy
+            ))?;
+            good &= outcome.per_second() >= 10_000.0;
+            good &= limit(
+                "longest wait",
+                outcome.wait_max.as_secs_f64() * 1e3,
+                "ms",
+                50.0,
+            )?;
+        }
+    }
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints a figure beside its limit, and says whether it keeps it.
+fn limit(what: impl Display, figure: f64, unit: &str, figure_max: f64) -> anyhow::Result<bool> {
+    let good = figure <= figure_max;
+    let verdict = if good { "within" } else { "MISSES" };
+    say(format_args!(
+        "{what}: {figure:.2} {unit} ({verdict} {figure_max})"
+    ))?;
+    Ok(good)
+}
+
+fn say(line: impl Display) -> anyhow::Result<()> {
+    Ok(writeln!(io::stdout(), "{line}")?)
+}
