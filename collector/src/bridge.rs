@@ -1,44 +1,286 @@
-//! Not built yet: the role's contract only, so that the process stands.
+//! The bridge: batches from the MQTT brokers into Kafka, receipts back.
+//!
+//! Owns one MQTT connection and one Kafka producer, both on one thread with a
+//! runtime of its own: a batch crosses no thread but librdkafka's. Never looks
+//! into a batch (refine does), never decides what a box may forget but by
+//! Kafka's word. Guarantees: no receipt before Kafka confirmed with
+//! `acks=all`; acknowledgements in order and never across a reconnect; bounded
+//! memory whatever Kafka, the brokers or the boxes do.
+//!
+//! `triage` decides about one PUBLISH, `quota` about one box; `passage` takes
+//! a batch through; `receipts` and `acknowledgements` know what is owed;
+//! `socket`, `dial` and `session` are the connection; `producer` is Kafka.
 
+mod acknowledgements;
 mod config;
+mod dial;
+mod in_flight;
+mod metrics;
+mod passage;
+mod producer;
+mod quota;
+mod receipts;
+mod session;
+mod socket;
+mod tls;
+mod triage;
 
-use prometheus_client::registry::Registry;
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
+
 use thiserror::Error;
-use tokio::sync::watch;
-use tracing::warn;
+use tokio::{
+    runtime,
+    sync::{oneshot, watch},
+    task, time,
+};
+use tracing::{error, info, warn};
 
-pub use config::{Broker, Config, InFlight, Quota, ShareGroup, Tls};
+use self::{
+    dial::dial,
+    passage::Passage,
+    producer::{OpenError, Producer},
+    session::{Lost, serve},
+};
+use crate::{
+    admin::{Readiness, RoleHealth},
+    config::NodeId,
+    kafka,
+};
 
-use crate::{admin::RoleHealth, config::NodeId, kafka};
+pub use config::{Broker, Compression, Config, InFlight, Quota, ShareGroup, Tls};
+pub use metrics::Metrics;
+pub use tls::TlsError;
 
-/// What the bridge counts.
-#[derive(Clone, Debug)]
-pub struct Metrics {}
+/// Time for a connection to stand: TCP, TLS and CONNECT.
+const DIAL_MAX: Duration = Duration::from_secs(10);
 
-impl Metrics {
-    /// Registers every metric; the registry already prefixes `returnpath_bridge_`.
-    pub fn register(_registry: &mut Registry) -> Self {
-        Self {}
-    }
-}
+/// Pause after the first failure; doubles with each further one.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+
+/// Longest pause: boxes wait for receipts meanwhile.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Why the bridge ended unasked.
 #[derive(Debug, Error)]
-pub enum Error {}
+pub enum Error {
+    /// The files named in the configuration cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Kafka's settings or topics are wrong, and waiting does not help.
+    #[error("cannot produce to Kafka: {0}")]
+    Kafka(String),
+    /// No thread or no runtime.
+    #[error("cannot start the bridge's thread")]
+    Thread(#[source] io::Error),
+    /// The thread is gone without a result: a bug of ours.
+    #[error("the bridge's thread panicked")]
+    Panicked,
+}
 
-/// Runs the role until `stop` holds `true`.
+/// Says what of the configuration cannot be used, without connecting.
 ///
 /// # Errors
-/// None: not built yet.
+/// Names the key.
+pub fn check(config: &Config) -> Result<(), TlsError> {
+    tls::client_config(&config.tls).map(|_| ())
+}
+
+/// Runs the role until `stop` holds `true`, then drains.
+///
+/// # Errors
+/// When the configuration turns out to be unusable. Brokers that are away are
+/// waited for, before and after the first connection.
 pub async fn run(
-    _config: Config,
-    _kafka: kafka::Config,
-    _node_id: NodeId,
-    _health: RoleHealth,
-    _metrics: Metrics,
-    mut stop: watch::Receiver<bool>,
+    config: Config,
+    kafka: kafka::Config,
+    node_id: NodeId,
+    health: RoleHealth,
+    metrics: Metrics,
+    stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    warn!("bridge is not built yet");
+    check(&config)?;
+    let (ended, end) = oneshot::channel();
+    let bridge = Bridge {
+        config,
+        kafka,
+        node_id,
+        health,
+        stop,
+    };
+    thread::Builder::new()
+        .name("bridge".into())
+        .spawn(move || {
+            let result = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(Error::Thread)
+                .and_then(|runtime| {
+                    let result = runtime.block_on(bridge.run(metrics));
+                    // A producer that is being opened may hang for seconds.
+                    runtime.shutdown_background();
+                    result
+                });
+            // Nobody listens when the drain took longer than its budget.
+            let _ = ended.send(result);
+        })
+        .map_err(Error::Thread)?;
+    end.await.unwrap_or(Err(Error::Panicked))
+}
+
+struct Bridge {
+    config: Config,
+    kafka: kafka::Config,
+    node_id: NodeId,
+    health: RoleHealth,
+    stop: watch::Receiver<bool>,
+}
+
+impl Bridge {
+    async fn run(mut self, metrics: Metrics) -> Result<(), Error> {
+        let mut stop = self.stop.clone();
+        let Some(producer) = self.open_producer().await? else {
+            return Ok(());
+        };
+        let mut passage = Passage::new(&self.config, producer, metrics, Instant::now());
+        let filter = dial::filter(&self.config);
+        let brokers = self.config.brokers.clone();
+        let mut failures = 0;
+        // Collectors start together after a power cut: not all at one broker.
+        let mut turn = random(brokers.len());
+        while !*self.stop.borrow() {
+            self.health.set(Readiness::NotReady("no MQTT connection"));
+            let broker = &brokers[turn % brokers.len()];
+            turn = turn.wrapping_add(1);
+            let dialled = time::timeout(DIAL_MAX, dial(broker, &self.config, &self.node_id));
+            let dialled = tokio::select! {
+                dialled = self.meanwhile(&mut passage, dialled) => dialled,
+                () = stopped(&mut stop) => break,
+            };
+            let lost = match dialled {
+                Err(_) => format!("no connection within {} s", DIAL_MAX.as_secs()),
+                Ok(Err(cause)) => chain(&cause),
+                Ok(Ok(socket)) => {
+                    info!(%broker, "MQTT connected");
+                    failures = 0;
+                    let metrics = passage.metrics().clone();
+                    metrics.connections.inc();
+                    metrics.connected.set(1);
+                    let health = self.health.clone();
+                    let end = serve(&mut passage, socket, &filter, &health, &mut self.stop).await;
+                    metrics.connected.set(0);
+                    match end {
+                        Ok(()) => {
+                            info!(%broker, "MQTT disconnected");
+                            break;
+                        }
+                        Err(Lost::Producer(reason)) => {
+                            error!("Kafka producer failed, making another: {reason}");
+                            let Some(producer) = self.open_producer().await? else {
+                                break;
+                            };
+                            passage.replace_producer(producer, Instant::now());
+                            continue;
+                        }
+                        Err(cause) => chain(&cause),
+                    }
+                }
+            };
+            passage.metrics().connections_lost.inc();
+            let pause = pause(failures);
+            failures += 1;
+            warn!(%broker, pause_ms = pause.as_millis(), "MQTT connection lost: {lost}");
+            tokio::select! {
+                () = self.meanwhile(&mut passage, time::sleep(pause)) => {}
+                () = stopped(&mut stop) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a producer, waiting for Kafka where waiting helps; `None` when
+    /// told to stop.
+    async fn open_producer(&mut self) -> Result<Option<Producer>, Error> {
+        self.health.set(Readiness::NotReady("waiting for Kafka"));
+        let mut failures = 0;
+        loop {
+            let (config, kafka) = (self.config.clone(), self.kafka.clone());
+            let node_id = self.node_id.clone();
+            let opening = task::spawn_blocking(move || Producer::open(&config, &kafka, &node_id));
+            let opened = tokio::select! {
+                opened = opening => opened.map_err(|_| Error::Panicked)?,
+                () = stopped(&mut self.stop) => return Ok(None),
+            };
+            self.health.progressed();
+            match opened {
+                Ok(producer) => return Ok(Some(producer)),
+                Err(cause @ OpenError::Unknown { .. }) => {
+                    let pause = pause(failures);
+                    failures += 1;
+                    warn!(pause_ms = pause.as_millis(), "{}", chain(&cause));
+                    tokio::select! {
+                        () = time::sleep(pause) => {}
+                        () = stopped(&mut self.stop) => return Ok(None),
+                    }
+                }
+                Err(
+                    cause @ (OpenError::Config(_)
+                    | OpenError::Client(_)
+                    | OpenError::Unequal { .. }),
+                ) => return Err(Error::Kafka(chain(&cause))),
+            }
+        }
+    }
+
+    /// Awaits `work` and serves Kafka meanwhile: reports are taken in, and
+    /// what they say is owed to boxes is kept for the next connection.
+    async fn meanwhile<T>(&self, passage: &mut Passage, work: impl Future<Output = T>) -> T {
+        /// Longer than while connected: nothing can be answered now.
+        const INTERVAL: Duration = Duration::from_millis(50);
+
+        let mut work = std::pin::pin!(work);
+        loop {
+            self.health.progressed();
+            passage.serve_kafka(Instant::now());
+            passage.observe();
+            tokio::select! {
+                done = &mut work => return done,
+                () = time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+}
+
+/// Full jitter: anything up to a ceiling that doubles with each failure.
+fn pause(failures: u32) -> Duration {
+    let ceiling = PAUSE_MIN
+        .saturating_mul(1 << failures.min(16))
+        .min(PAUSE_MAX);
+    let ceiling_ms = usize::try_from(ceiling.as_millis()).unwrap_or(usize::MAX);
+    Duration::from_millis(random(ceiling_ms) as u64)
+}
+
+/// Below `bound`, and not worth an error: without randomness it is 0.
+fn random(bound: usize) -> usize {
+    let random = getrandom::u64().unwrap_or_default();
+    usize::try_from(random).unwrap_or_default() % bound.max(1)
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody can tell us to stop any more: stop then too.
     let _ = stop.wait_for(|stop| *stop).await;
-    Ok(())
+}
+
+/// An error with its causes, for a log line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -28,6 +28,8 @@ pub struct Config {
     pub receive_maximum: NonZeroU16,
     /// How much may be on its way into Kafka.
     pub in_flight: InFlight,
+    /// How records are packed on their way into Kafka and there.
+    pub compression: Compression,
     /// How long the Kafka client waits to fill a request.
     #[serde(rename = "linger_ms", deserialize_with = "milliseconds")]
     pub linger: Duration,
@@ -40,6 +42,28 @@ pub struct Config {
     pub deliver_within: Duration,
     /// What one box may send.
     pub quota: Quota,
+}
+
+/// How the Kafka client packs a request's records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Compression {
+    None,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    /// As Kafka calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// Files of the TLS connection, all PEM.
