@@ -1,3 +1,3 @@
-//! Not built yet.
+//! The agent's binary.
 
 fn main() {}

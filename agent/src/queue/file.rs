@@ -1,0 +1,393 @@
+//! One queue file and the one connection to it: opening, starting, committing,
+//! checkpointing, closing. What to do when it is damaged is `salvage.rs`'s.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use returnpath_delivery::{Commit, CommitOutcome, Durability, Settled, StartRow, StoredBatch};
+use returnpath_shared::{BatchId, Epoch, Incarnation};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use tracing::{error, warn};
+
+use super::{
+    QueueError,
+    rows::{self, Batches, Epochs, Facts, Order},
+    schema::{MIGRATIONS, migrate},
+};
+
+/// A commit of one small batch writes half as much with 1 KiB pages as with
+/// SQLite's 4 KiB.
+const PAGE_BYTES: u32 = 1_024;
+
+/// Pages cached in memory: the upper levels of the trees.
+const CACHE_KIB: i64 = 64;
+
+/// The write-ahead log is copied back beyond this size. Larger saves writes
+/// (a row deleted before that never reaches the main file) and costs space.
+const WAL_BYTES_MAX: u64 = 1 << 20;
+
+/// The first SQLite without the WAL-reset bug, which corrupts files.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// A trusted time is written when it has moved by this much: once an hour costs
+/// no flash worth counting, because it rides along with a commit.
+const TRUSTED_STEP_S: u64 = 3_600;
+
+/// An open queue file.
+#[derive(Debug)]
+pub(super) struct QueueFile {
+    connection: Connection,
+    epochs: Epochs,
+    wal: PathBuf,
+    synchronous: Durability,
+    /// Damage was seen: the file must be checked at the next start.
+    damaged: bool,
+    /// Written with the next commit.
+    trusted_unix_s: Option<u64>,
+    trusted_unix_s_written: u64,
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) epoch: Epoch,
+    pub(super) facts: Facts,
+    pub(super) trusted_unix_s: u64,
+}
+
+impl QueueFile {
+    /// Opens a file, making it where there is none. Does not look into it
+    /// beyond what is needed for that.
+    pub(super) fn open(path: &Path, bytes_max: u64) -> Result<Self, rusqlite::Error> {
+        if rusqlite::version_number() < SQLITE_VERSION_MIN {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISUSE),
+                Some(format!("SQLite {} is too old", rusqlite::version())),
+            ));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        // Exclusive before WAL: then there is no shared memory file, and a
+        // second agent cannot open the queue.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let mode: String =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+                Some(format!("the file system allows no WAL, only {mode}")),
+            ));
+        }
+        // Our own checkpoints: SQLite keeps silent about failures of its own.
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_row| Ok(()))?;
+        connection.pragma_update_and_check(
+            None,
+            "journal_size_limit",
+            i64::try_from(WAL_BYTES_MAX).unwrap_or(i64::MAX),
+            |_row| Ok(()),
+        )?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        let pages_max = i64::try_from(bytes_max / u64::from(PAGE_BYTES)).unwrap_or(i64::MAX);
+        connection.pragma_update_and_check(None, "max_page_count", pages_max, |_row| Ok(()))?;
+        let found = migrate(&mut connection, MIGRATIONS)?;
+        if found > MIGRATIONS.len() {
+            warn!(version = found, "the queue file is of a later version");
+        }
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        Ok(Self {
+            epochs: Epochs::default(),
+            connection,
+            wal: wal.into(),
+            synchronous: Durability::Behind,
+            damaged: false,
+            trusted_unix_s: None,
+            trusted_unix_s_written: 0,
+        })
+    }
+
+    /// Whether the last run closed the file in order. A new file counts so.
+    pub(super) fn is_clean(&self) -> Result<bool, rusqlite::Error> {
+        let mut statement = self.connection.prepare("SELECT clean FROM queue")?;
+        let mut rows = statement.query([])?;
+        match rows.next()? {
+            Some(row) => row.get(0),
+            None => Ok(true),
+        }
+    }
+
+    /// Reads every page and the structure of every tree.
+    pub(super) fn check(&self) -> Result<bool, rusqlite::Error> {
+        let verdict: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            error!(%verdict, "the queue file is damaged");
+        }
+        Ok(verdict == "ok")
+    }
+
+    /// Raises the start counter, durably, and reads what the file holds. After
+    /// this, every row that [`Self::batches`] gives has been read once.
+    pub(super) fn start(
+        &mut self,
+        new_incarnation: Incarnation,
+    ) -> Result<Started, rusqlite::Error> {
+        self.epochs = Epochs::load(&self.connection)?;
+        for batch in Batches::prepare(&self.connection, &self.epochs, Order::OldestFirst)?.iter()? {
+            batch?;
+        }
+        let (mut facts, error) = Facts::read(&self.connection);
+        if let Some(error) = error {
+            return Err(error);
+        }
+
+        self.set_synchronous(Durability::Synced)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute(
+            "INSERT OR IGNORE INTO queue (id, incarnation) VALUES (0, ?)",
+            [new_incarnation.get().cast_signed()],
+        )?;
+        let (incarnation, start, trusted_unix_s) = transaction.query_row(
+            "UPDATE queue SET start = start + 1, clean = 0
+             RETURNING incarnation, start, trusted_unix_s",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, i64>(2)?)),
+        )?;
+        let epoch = Epoch {
+            // A zero cannot come from this agent; the new number is as good.
+            incarnation: Incarnation::new(incarnation.cast_unsigned()).unwrap_or(new_incarnation),
+            start,
+        };
+        let row = StartRow {
+            epoch,
+            settled: Settled::default(),
+        };
+        rows::put_start(&transaction, &row)?;
+        transaction.commit()?;
+
+        facts.starts.retain(|row| row.epoch != epoch);
+        self.trusted_unix_s_written = trusted_unix_s.cast_unsigned();
+        Ok(Started {
+            epoch,
+            facts,
+            trusted_unix_s: self.trusted_unix_s_written,
+        })
+    }
+
+    /// Goes on in a file that was started, closed in order and opened again.
+    pub(super) fn resume(&mut self) -> Result<(), rusqlite::Error> {
+        self.epochs = Epochs::load(&self.connection)?;
+        // Lost with the power only together with everything after it.
+        self.connection.execute("UPDATE queue SET clean = 0", [])?;
+        Ok(())
+    }
+
+    /// All batches, oldest first. A row that cannot be read ends it, and the
+    /// file is not trusted any more.
+    pub(super) fn each_batch<R>(
+        &mut self,
+        take: impl FnOnce(&mut dyn Iterator<Item = StoredBatch>) -> R,
+    ) -> R {
+        let (taken, damage) = each_batch(&self.connection, &self.epochs, take);
+        if let Some(error) = damage {
+            error!(%error, "a batch cannot be read");
+            self.damaged = true;
+        }
+        taken
+    }
+
+    /// Whether damage was seen since the file was opened.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// Remembers a trusted time, to be written with the next commit.
+    pub(super) fn set_trusted_unix_s(&mut self, unix_s: u64) {
+        if unix_s >= self.trusted_unix_s_written + TRUSTED_STEP_S {
+            self.trusted_unix_s = Some(unix_s);
+        }
+    }
+
+    /// Carries out a commit as durably as it asks.
+    pub(super) fn commit(&mut self, commit: &Commit) -> CommitOutcome {
+        let outcome = self.try_commit(commit).and_then(|()| self.checkpoint());
+        let Err(error) = outcome else {
+            return CommitOutcome::Done;
+        };
+        // The transaction is gone; an epoch that it introduced is, too.
+        match Epochs::read(&self.connection) {
+            Ok(epochs) => self.epochs = epochs,
+            Err(_) => self.damaged = true,
+        }
+        let outcome = classify(&error);
+        match outcome {
+            CommitOutcome::Failed => {
+                self.damaged = true;
+                error!(%error, number = commit.number, "the queue file cannot be trusted");
+            }
+            CommitOutcome::RolledBack | CommitOutcome::Done => {
+                warn!(%error, number = commit.number, "commit rolled back");
+            }
+        }
+        outcome
+    }
+
+    fn try_commit(&mut self, commit: &Commit) -> Result<(), rusqlite::Error> {
+        self.set_synchronous(commit.durability)?;
+        let trusted_unix_s = self.trusted_unix_s.take();
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        rows::apply(&transaction, &mut self.epochs, &commit.ops)?;
+        if let Some(unix_s) = trusted_unix_s {
+            transaction.execute(
+                "UPDATE queue SET trusted_unix_s = ?",
+                [unix_s.cast_signed()],
+            )?;
+        }
+        transaction.commit()?;
+        if let Some(unix_s) = trusted_unix_s {
+            self.trusted_unix_s_written = unix_s;
+        }
+        Ok(())
+    }
+
+    /// Copies the log back when it has grown long.
+    fn checkpoint(&self) -> Result<(), rusqlite::Error> {
+        let wal_bytes = fs::metadata(&self.wal).map_or(0, |metadata| metadata.len());
+        if wal_bytes < WAL_BYTES_MAX {
+            return Ok(());
+        }
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_row| Ok(()))
+    }
+
+    fn set_synchronous(&mut self, durability: Durability) -> Result<(), rusqlite::Error> {
+        if self.synchronous != durability {
+            let level = match durability {
+                Durability::Synced => "FULL",
+                Durability::Behind => "NORMAL",
+            };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.synchronous = durability;
+        }
+        Ok(())
+    }
+
+    /// The bytes of a batch; `None` where they cannot be had.
+    pub(super) fn load(&mut self, id: BatchId) -> Option<Bytes> {
+        match rows::load(&self.connection, &self.epochs, id) {
+            Ok(row) => row.map(|(_, bytes)| bytes),
+            Err(error) => {
+                error!(%error, %id, "a batch cannot be read");
+                self.damaged = true;
+                None
+            }
+        }
+    }
+
+    /// Closes the file: in order, unless damage was seen.
+    pub(super) fn close(mut self) -> Result<(), rusqlite::Error> {
+        if !self.damaged {
+            self.set_synchronous(Durability::Synced)?;
+            self.connection.execute("UPDATE queue SET clean = 1", [])?;
+        }
+        self.connection.close().map_err(|(_, error)| error)
+    }
+
+    /// For copying to another file.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn epochs_mut(&mut self) -> (&Connection, &mut Epochs) {
+        (&self.connection, &mut self.epochs)
+    }
+}
+
+/// Gives batches until the end or the first error, which is told beside.
+fn each_batch<R>(
+    connection: &Connection,
+    epochs: &Epochs,
+    take: impl FnOnce(&mut dyn Iterator<Item = StoredBatch>) -> R,
+) -> (R, Option<rusqlite::Error>) {
+    let mut damage = None;
+    let mut prepared = match Batches::prepare(connection, epochs, Order::OldestFirst) {
+        Ok(prepared) => prepared,
+        Err(error) => return (take(&mut std::iter::empty()), Some(error)),
+    };
+    let mut rows = match prepared.iter() {
+        Ok(rows) => rows,
+        Err(error) => return (take(&mut std::iter::empty()), Some(error)),
+    };
+    let taken = take(&mut std::iter::from_fn(|| match rows.next()? {
+        Ok(batch) => Some(batch),
+        Err(error) => {
+            damage = Some(error);
+            None
+        }
+    }));
+    (taken, damage)
+}
+
+/// Whether the file is still to be trusted after an error.
+fn classify(error: &rusqlite::Error) -> CommitOutcome {
+    match error.sqlite_error_code() {
+        // Nothing was written, or all of it was taken back.
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::OutOfMemory
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::OperationInterrupted,
+        ) => CommitOutcome::RolledBack,
+        _ => CommitOutcome::Failed,
+    }
+}
+
+/// Whether an error means that the file's content is damaged, and not that the
+/// disk is full or the file in use.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::SchemaChanged
+                | ErrorCode::TypeMismatch
+                | ErrorCode::Unknown
+        )
+    ) || matches!(
+        error,
+        rusqlite::Error::QueryReturnedNoRows
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::InvalidColumnName(..)
+    )
+}
+
+/// Makes creations and renames in a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> Result<(), QueueError> {
+    let sync = || -> io::Result<()> { File::open(directory)?.sync_all() };
+    sync().map_err(|source| QueueError::Directory {
+        path: directory.to_owned(),
+        source,
+    })
+}
