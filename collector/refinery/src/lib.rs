@@ -23,14 +23,31 @@
 #![no_std]
 extern crate alloc;
 
+mod arrivals;
+mod batch;
+mod clock;
 mod counts;
+mod device;
+mod encode;
+mod envelope;
+mod fields;
 mod limit;
+mod order;
 mod output;
 mod partition;
+mod proofs;
 mod record;
+mod refining;
+mod rejection;
+mod state;
+mod unpack;
+mod unread;
+mod versioned;
 
 pub use counts::Counts;
 pub use limit::*;
+pub use order::Moment;
 pub use output::{Destination, Output, Record};
-pub use partition::{Partition, RestoreError};
+pub use partition::Partition;
 pub use record::RawRecord;
+pub use state::RestoreError;

@@ -27,6 +27,12 @@ pub const EPOCHS_MAX: usize = 128;
 /// is rejected (`RETIRED`).
 pub const RELEASED_EPOCHS_MAX: usize = 8;
 
+/// How much earlier an incarnation must have reached the collector to count as
+/// older than another, in ms: more than bridges' clocks differ and batches
+/// overtake each other, less than it takes to lose a queue file twice. Below
+/// it neither speaks for the other.
+pub const INCARNATION_ORDER_MS: i64 = 60_000;
+
 /// Missing stretches of sequences per box that it may still fill: four times
 /// the 64 batches that it sends without receipt. A batch that would open one
 /// more is rejected (`STATE_BOUND`).
@@ -44,3 +50,23 @@ pub const PROOF_KEYS_MAX: usize = 256;
 /// Boots of one box whose clock is remembered, as many as a boot event may
 /// name. The oldest is forgotten first; events of it are then only bounded.
 pub const CLOCKS_MAX: usize = returnpath_shared::ANCHORS_MAX;
+
+/// How far a synchronised clock of a box may be ahead of the collector's when
+/// its envelope arrives, in ms. Beyond it the box is not believed.
+pub const CLOCK_AHEAD_MAX_MS: i64 = 5 * 60 * 1_000;
+
+/// How far it may be behind, the way up included, in ms. Brokers keep nothing
+/// for long; a clock further behind than this is wrong.
+pub const CLOCK_BEHIND_MAX_MS: i64 = 60 * 60 * 1_000;
+
+/// No box was booted before 2020-01-01T00:00:00Z: a clock that says so counts
+/// from its own beginning.
+pub const CLOCK_MIN_UNIX_MS: i64 = 1_577_836_800_000;
+
+/// A clock that differs from the remembered one by more has been set, in ms:
+/// more than a crystal drifts between two refreshes.
+pub const CLOCK_STEP_MS: u64 = 1_000;
+
+/// A clock is remembered anew after this much uptime, in ms: bounds drift, and
+/// spares a state record with every batch.
+pub const CLOCK_REFRESH_MS: u64 = 10 * 60 * 1_000;

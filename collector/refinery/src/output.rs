@@ -81,4 +81,29 @@ impl Output {
         self.bytes.clear();
         self.records.clear();
     }
+
+    /// Appends a key, to be used by the records that follow.
+    pub(crate) fn put_key(&mut self, parts: &[&[u8]]) -> Range<usize> {
+        let start = self.bytes.len();
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        start..self.bytes.len()
+    }
+
+    /// Appends a record; `put` appends its value to the buffer.
+    pub(crate) fn put_record(
+        &mut self,
+        destination: Destination,
+        key: &Range<usize>,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.bytes.len();
+        put(&mut self.bytes);
+        self.records.push(Entry {
+            destination,
+            key: key.clone(),
+            value: Some(start..self.bytes.len()),
+        });
+    }
 }

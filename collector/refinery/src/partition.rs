@@ -1,37 +1,49 @@
-//! The state of the boxes of one partition, and the transaction on it.
+//! The boxes of one partition, and the transaction on what is known of them.
 
-use returnpath_shared::Lane;
-use thiserror::Error;
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use core::cmp::Ordering;
 
-use crate::{counts::Counts, output::Output, record::RawRecord};
+use returnpath_shared::{BatchId, DeviceId, Lane, Sequence, wire::RejectionReason};
 
-/// Why a record of `rp.refine.state` cannot be loaded. Our own data: the shell
-/// must not go on with a hole in its memory.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum RestoreError {
-    /// No key of ours: a device id, alone or followed by `#proof` or `#clock`,
-    /// or `#unread`.
-    #[error("key of {length} bytes is no state key")]
-    Key {
-        /// Length of the key in bytes.
-        length: usize,
-    },
-    /// The value is no state message.
-    #[error("value of the state record cannot be decoded")]
-    Decode(#[source] prost::DecodeError),
-    /// The value breaks a rule of `state.proto`.
-    #[error("{field} of the state record breaks its rule")]
-    Rule {
-        /// Path of the field.
-        field: &'static str,
-    },
-}
+use crate::{
+    arrivals::Standing,
+    batch::BatchHead,
+    counts::Counts,
+    device::{self, Device},
+    encode::{Rejected, put_rejected},
+    envelope::Envelope,
+    order::Moment,
+    output::{Destination, Output},
+    record::RawRecord,
+    refining::Refining,
+    rejection::Rejection,
+    state::{RestoreError, StateKey, UNREAD_KEY},
+    unpack::Unpacker,
+    unread::Unread,
+    versioned::Versioned,
+};
+
+mod waiting;
+
+use waiting::{DeviceIndex, Keep, Slot, Waiting};
 
 /// What is known of the boxes of one partition: exactly what has been
 /// committed, plus the changes of the open transaction, which end with
 /// [`commit`](Self::commit) or [`abort`](Self::abort).
 #[derive(Debug, Default)]
-pub struct Partition {}
+pub struct Partition {
+    devices: Vec<Device>,
+    index: BTreeMap<Box<[u8]>, DeviceIndex>,
+    unread: Versioned<Unread>,
+    waiting: Waiting,
+    /// Devices that the open transaction has touched.
+    touched: Vec<DeviceIndex>,
+    /// Devices known when the open transaction began.
+    devices_committed: usize,
+    counts: Counts,
+    unpacker: Unpacker,
+    shared: Vec<u8>,
+}
 
 impl Partition {
     /// One that knows no box.
@@ -47,7 +59,13 @@ impl Partition {
     /// # Errors
     /// When key or value are not as this crate writes them.
     pub fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), RestoreError> {
-        let _ = (key, value);
+        match StateKey::read(key)? {
+            StateKey::Arrivals(device) => self.known(device).restore_arrivals(value)?,
+            StateKey::Clocks(device) => self.known(device).restore_clocks(value)?,
+            StateKey::Proofs(device) => self.known(device).restore_proofs(value)?,
+            StateKey::Unread => self.unread.load(Unread::from_wire(&device::decode(value)?)),
+        }
+        self.devices_committed = self.devices.len();
         Ok(())
     }
 
@@ -57,24 +75,68 @@ impl Partition {
     /// monotonic clock of the caller's choice, for waiting alone. Bad input is
     /// never an error here: it becomes a rejection in `out`.
     pub fn refine(&mut self, record: &RawRecord<'_>, now_ms: u64, out: &mut Output) {
-        let _ = (record, now_ms, out);
+        if !DeviceId::is_valid(record.key) {
+            let detail = "the key must be a device id, 1 to 64 of [A-Za-z0-9_-]";
+            self.reject_unread(record, &Rejection::new(RejectionReason::Key, detail), out);
+            return;
+        }
+        let envelope = match Envelope::read(record.value) {
+            Ok(envelope) => envelope,
+            Err(why) => return self.reject_unread(record, &why, out),
+        };
+        let slot = Slot {
+            device: self.touch(record.key),
+            id: envelope.id,
+        };
+        match self.standing(slot) {
+            Standing::Duplicate => {
+                self.refining(slot.device, record, &envelope, out).hear();
+                self.counts.duplicate_batches += 1;
+                return;
+            }
+            Standing::New | Standing::Late if self.waiting.contains(slot) => {
+                self.counts.duplicate_batches += 1;
+                return;
+            }
+            Standing::New if self.has_gap_before(slot) && !envelope.is_oldest_held() => {
+                match self.waiting.keep(slot, record, now_ms) {
+                    Keep::Kept => {
+                        self.counts.waited += 1;
+                        return;
+                    }
+                    Keep::NoRoom => self.counts.waits_refused += 1,
+                }
+            }
+            Standing::New | Standing::Late | Standing::Forgotten => {}
+        }
+        self.release_up_to(slot, out);
+        self.refining(slot.device, record, &envelope, out).run();
+        self.release_after(slot, out);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, on the clock of
     /// `now_ms`; `None` while nothing waits.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        None
+        self.waiting.next_deadline()
     }
 
     /// Refines what has waited long enough.
     pub fn handle_timeout(&mut self, now_ms: u64, out: &mut Output) {
-        let _ = (now_ms, out);
+        while let Some(slot) = self.waiting.due(now_ms) {
+            self.counts.waits_expired += 1;
+            self.release_up_to(slot, out);
+            self.release_after(slot, out);
+        }
     }
 
     /// Refines all that waits, at once: before handing the partition over.
     pub fn flush(&mut self, out: &mut Output) {
-        let _ = out;
+        while let Some(slot) = self.waiting.oldest() {
+            self.counts.waits_expired += 1;
+            self.release_up_to(slot, out);
+            self.release_after(slot, out);
+        }
     }
 
     /// The lowest offset of a lane that still waits. Offsets from it on must
@@ -82,36 +144,209 @@ impl Partition {
     /// Records beyond it that are read again are recognised as duplicates.
     #[must_use]
     pub fn lowest_waiting_offset(&self, lane: Lane) -> Option<i64> {
-        let _ = lane;
-        None
+        self.waiting.lowest_offset(lane)
     }
 
     /// Appends the changelog records of the open transaction, one a key.
     /// Call once, after the last `refine` of the transaction.
-    pub fn changes(&mut self, out: &mut Output) {
-        let _ = out;
+    pub fn changes(&self, out: &mut Output) {
+        for device in &self.touched {
+            self.devices[*device].put_changes(out);
+        }
+        if self.unread.is_changed() {
+            device::put(out, &[UNREAD_KEY], &self.unread.get().to_wire());
+        }
+    }
+
+    /// Appends the whole state as changelog records, in the order of their
+    /// keys: what a fresh partition needs to [`restore`](Self::restore).
+    pub fn snapshot(&self, out: &mut Output) {
+        if *self.unread.get() != Unread::default() {
+            device::put(out, &[UNREAD_KEY], &self.unread.get().to_wire());
+        }
+        for device in self.index.values() {
+            self.devices[*device].put_all(out);
+        }
     }
 
     /// Kafka has committed the transaction: its changes stay. Returns what it
     /// did, for metrics. What waits goes on waiting.
     pub fn commit(&mut self) -> Counts {
-        Counts::default()
+        for device in self.touched.drain(..) {
+            self.devices[device].commit();
+        }
+        self.unread.commit();
+        self.devices_committed = self.devices.len();
+        core::mem::take(&mut self.counts)
     }
 
     /// Kafka has aborted the transaction: everything since the last commit is
     /// undone, as if it had never been. What waits is dropped too; the shell
     /// reads again from the committed offsets, which are not beyond it.
-    pub fn abort(&mut self) {}
+    pub fn abort(&mut self) {
+        for device in self.touched.drain(..) {
+            self.devices[device].abort();
+        }
+        for device in self.devices.drain(self.devices_committed..) {
+            self.index.remove(&device.key);
+        }
+        self.unread.abort();
+        self.waiting.clear();
+        self.counts = Counts::default();
+    }
+
+    /// Whether an event of a box is later than another of its events: by start
+    /// and ordinal, between queue files by the arrival of their first batches.
+    /// Not later where that is not known.
+    #[must_use]
+    pub fn is_later(&self, device: &DeviceId, event: Moment, than: Moment) -> bool {
+        let Some(known) = self.index.get(device.as_str().as_bytes()) else {
+            return false;
+        };
+        event.compare(than, self.devices[*known].arrivals.get()) == Some(Ordering::Greater)
+    }
 
     /// Boxes known: for metrics.
     #[must_use]
     pub fn devices(&self) -> usize {
-        0
+        self.devices.len()
     }
 
     /// Records that wait: for metrics.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        0
+        self.waiting.len()
+    }
+
+    fn standing(&self, slot: Slot) -> Standing {
+        self.devices[slot.device].arrivals.get().standing(slot.id)
+    }
+
+    /// Whether the record before this one in its epoch may still come soon.
+    fn has_gap_before(&self, slot: Slot) -> bool {
+        let before = Slot {
+            id: BatchId {
+                sequence: Sequence(slot.id.sequence.0 - 1),
+                ..slot.id
+            },
+            ..slot
+        };
+        before.id.sequence.0 > 0 && self.standing(before) == Standing::New
+    }
+
+    /// Refines what waits in the epoch of `slot` up to it, in order.
+    fn release_up_to(&mut self, slot: Slot, out: &mut Output) {
+        while let Some(lowest) = self.waiting.lowest_up_to(slot) {
+            self.release(lowest, out);
+        }
+    }
+
+    /// Refines what waited for `slot`, and what waited for that.
+    fn release_after(&mut self, mut slot: Slot, out: &mut Output) {
+        while let Some(next) = slot.id.sequence.0.checked_add(1) {
+            slot.id.sequence = Sequence(next);
+            if !self.release(slot, out) {
+                return;
+            }
+        }
+    }
+
+    /// Refines one record that waits; says whether there was one.
+    fn release(&mut self, slot: Slot, out: &mut Output) -> bool {
+        let Some(kept) = self.waiting.take(slot) else {
+            return false;
+        };
+        let key = self.devices[slot.device].key.clone();
+        self.touch_known(slot.device);
+        let record = RawRecord {
+            key: &key,
+            value: &kept.value,
+            lane: kept.lane,
+            received_unix_ms: kept.received_unix_ms,
+            offset: kept.offset,
+        };
+        match Envelope::read(&kept.value) {
+            Ok(envelope) => self.refining(slot.device, &record, &envelope, out).run(),
+            // It was read before it waited.
+            Err(why) => self.reject_unread(&record, &why, out),
+        }
+        true
+    }
+
+    fn refining<'a>(
+        &'a mut self,
+        device: DeviceIndex,
+        record: &'a RawRecord<'a>,
+        envelope: &'a Envelope<'a>,
+        out: &'a mut Output,
+    ) -> Refining<'a> {
+        Refining {
+            record,
+            envelope,
+            device: &mut self.devices[device],
+            unpacker: &mut self.unpacker,
+            shared: &mut self.shared,
+            counts: &mut self.counts,
+            out,
+        }
+    }
+
+    /// Rejects a record of which no batch id can be read.
+    fn reject_unread(&mut self, record: &RawRecord<'_>, why: &Rejection, out: &mut Output) {
+        let RawRecord {
+            lane,
+            offset,
+            received_unix_ms,
+            ..
+        } = *record;
+        if self.unread.get().contains(lane, offset, received_unix_ms) {
+            self.counts.duplicate_batches += 1;
+            return;
+        }
+        self.unread.change().insert(lane, offset, received_unix_ms);
+        let rejected = Rejected {
+            record,
+            envelope: record.value,
+            id: None,
+            head: BatchHead::default(),
+            event: None,
+        };
+        let key = out.put_key(&[record.key]);
+        out.put_record(Destination::Rejected, &key, |value| {
+            put_rejected(value, &rejected, why);
+        });
+        self.counts.rejected[why.reason as usize] += 1;
+    }
+
+    /// The device of a key, entered in the open transaction.
+    fn touch(&mut self, key: &[u8]) -> DeviceIndex {
+        let device = match self.index.get(key) {
+            Some(device) => *device,
+            None => self.enter(key),
+        };
+        self.touch_known(device);
+        device
+    }
+
+    fn touch_known(&mut self, device: DeviceIndex) {
+        if !self.devices[device].is_listed {
+            self.devices[device].is_listed = true;
+            self.touched.push(device);
+        }
+    }
+
+    fn known(&mut self, key: &[u8]) -> &mut Device {
+        let device = match self.index.get(key) {
+            Some(device) => *device,
+            None => self.enter(key),
+        };
+        &mut self.devices[device]
+    }
+
+    fn enter(&mut self, key: &[u8]) -> DeviceIndex {
+        let device = self.devices.len();
+        self.devices.push(Device::new(key));
+        self.index.insert(key.into(), device);
+        device
     }
 }

@@ -1,0 +1,360 @@
+//! Which batches of one box have arrived: exact removal of duplicates, and
+//! what may be forgotten.
+//!
+//! A box *releases* what it no longer holds, by the oldest-held ids in its
+//! envelopes. Released is not forgotten: a released batch may have its receipt
+//! and still lie in the other lane's topic, so it is taken as long as it is
+//! known not to have come. Forgetting happens only to released things, oldest
+//! first, when a bound of `limit.rs` asks for the room; what then comes of
+//! them cannot be judged any more and is rejected, never called a duplicate.
+
+use alloc::vec::Vec;
+
+use returnpath_shared::{BatchId, Epoch, INCARNATIONS_MAX, Incarnation};
+
+use crate::limit::{
+    EPOCHS_MAX, HOLES_MAX, INCARNATION_ORDER_MS, RELEASED_EPOCHS_MAX, RELEASED_HOLES_MAX,
+};
+
+mod restore;
+mod runs;
+
+use runs::Runs;
+
+/// What is known of a batch before it is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// Has not arrived.
+    New,
+    /// Has not arrived, and the box has released it since.
+    Late,
+    /// Has arrived.
+    Duplicate,
+    /// Of a stretch that has been forgotten.
+    Forgotten,
+}
+
+/// Which bound leaves no room for a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Full {
+    Incarnations,
+    Epochs,
+    Holes,
+}
+
+/// What was forgotten to make room.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Forgotten {
+    pub(crate) holes: u64,
+    pub(crate) epochs: u64,
+}
+
+/// What has arrived from one box.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Arrivals {
+    /// In the order of `first_received_unix_ms`.
+    incarnations: Vec<Known>,
+}
+
+/// What has arrived of one incarnation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Known {
+    incarnation: Incarnation,
+    first_received_unix_ms: i64,
+    held_from: Place,
+    forgotten_below_start: u32,
+    /// By start, ascending; none below `forgotten_below_start`.
+    epochs: Vec<Arrived>,
+}
+
+/// What has arrived of one epoch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Arrived {
+    start: u32,
+    sequences: Runs,
+}
+
+/// A batch within its incarnation. Ordered as the box built them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Place {
+    start: u32,
+    sequence: u64,
+}
+
+impl Place {
+    /// Below every batch.
+    const NOTHING: Self = Self {
+        start: 0,
+        sequence: 0,
+    };
+    /// Above every batch.
+    const ALL: Self = Self {
+        start: u32::MAX,
+        sequence: u64::MAX,
+    };
+
+    fn of(id: BatchId) -> Self {
+        Self {
+            start: id.epoch.start,
+            sequence: id.sequence.0,
+        }
+    }
+}
+
+impl Arrivals {
+    /// What is known of a batch.
+    pub(crate) fn standing(&self, id: BatchId) -> Standing {
+        let Some(known) = self.known(id.epoch.incarnation) else {
+            return Standing::New;
+        };
+        if id.epoch.start < known.forgotten_below_start {
+            return Standing::Forgotten;
+        }
+        if let Some(arrived) = known.epoch(id.epoch.start) {
+            if id.sequence.0 <= arrived.sequences.forgotten_through {
+                return Standing::Forgotten;
+            }
+            if arrived.sequences.contains(id.sequence.0) {
+                return Standing::Duplicate;
+            }
+        }
+        if Place::of(id) < known.held_from {
+            Standing::Late
+        } else {
+            Standing::New
+        }
+    }
+
+    /// Takes a batch that is [`New`](Standing::New) or
+    /// [`Late`](Standing::Late): from here on it is a duplicate.
+    ///
+    /// # Errors
+    /// Says which bound leaves no room; nothing has changed then.
+    pub(crate) fn take(&mut self, id: BatchId, received_unix_ms: i64) -> Result<Forgotten, Full> {
+        let Epoch { incarnation, start } = id.epoch;
+        let late = self.standing(id) == Standing::Late;
+        let new_epoch = self
+            .known(incarnation)
+            .is_none_or(|known| known.epoch(start).is_none());
+        let opens_hole = self
+            .known(incarnation)
+            .and_then(|known| known.epoch(start))
+            .map_or(id.sequence.0 > 1, |arrived| {
+                arrived.sequences.opens_hole(id.sequence.0)
+            });
+        if new_epoch && !late && self.held_epochs() >= EPOCHS_MAX {
+            return Err(Full::Epochs);
+        }
+        if opens_hole && !late && self.held_holes() >= HOLES_MAX {
+            return Err(Full::Holes);
+        }
+        let mut forgotten = Forgotten::default();
+        let at = self
+            .enter(incarnation, received_unix_ms, &mut forgotten)
+            .ok_or(Full::Incarnations)?;
+        self.incarnations[at]
+            .epoch_entered(start)
+            .sequences
+            .insert(id.sequence.0);
+        self.forget_beyond_bounds(&mut forgotten);
+        Ok(forgotten)
+    }
+
+    /// The box has said, in the run `sender`, what it held of each
+    /// incarnation. Only incarnations up to the sender's are spoken of, and of
+    /// the sender's own only starts up to it: an old envelope that comes late
+    /// releases nothing newer.
+    pub(crate) fn release(
+        &mut self,
+        sender: Epoch,
+        oldest_held: &[BatchId],
+        received_unix_ms: i64,
+    ) -> Forgotten {
+        let mut forgotten = Forgotten::default();
+        let Some(at) = self.enter(sender.incarnation, received_unix_ms, &mut forgotten) else {
+            return forgotten;
+        };
+        let sender_first_ms = self.incarnations[at].first_received_unix_ms;
+        for known in &mut self.incarnations {
+            let listed = oldest_held
+                .iter()
+                .find(|id| id.epoch.incarnation == known.incarnation);
+            let held_from = if let Some(oldest) = listed {
+                Place::of(*oldest)
+            } else if known.incarnation == sender.incarnation {
+                // Of the run itself it may have built more since.
+                Place {
+                    start: sender.start,
+                    sequence: 0,
+                }
+            } else if known
+                .first_received_unix_ms
+                .saturating_add(INCARNATION_ORDER_MS)
+                <= sender_first_ms
+            {
+                Place::ALL
+            } else {
+                Place::NOTHING
+            };
+            known.held_from = known.held_from.max(held_from);
+        }
+        self.forget_beyond_bounds(&mut forgotten);
+        forgotten
+    }
+
+    /// Incarnations, in the order in which they came to be.
+    pub(crate) fn incarnations(&self) -> impl Iterator<Item = Incarnation> {
+        self.incarnations.iter().map(|known| known.incarnation)
+    }
+
+    fn known(&self, incarnation: Incarnation) -> Option<&Known> {
+        self.incarnations
+            .iter()
+            .find(|known| known.incarnation == incarnation)
+    }
+
+    /// Index of an incarnation, entered where its arrival puts it; `None`
+    /// where the bound leaves no room.
+    fn enter(
+        &mut self,
+        incarnation: Incarnation,
+        received_unix_ms: i64,
+        forgotten: &mut Forgotten,
+    ) -> Option<usize> {
+        let found = self
+            .incarnations
+            .iter()
+            .position(|known| known.incarnation == incarnation);
+        let entry = match found {
+            Some(at) if self.incarnations[at].first_received_unix_ms <= received_unix_ms => {
+                return Some(at);
+            }
+            // It reached the collector earlier than was known: the lanes are
+            // not read in the order of arrival.
+            Some(at) => Known {
+                first_received_unix_ms: received_unix_ms,
+                ..self.incarnations.remove(at)
+            },
+            None => {
+                if self.incarnations.len() >= INCARNATIONS_MAX {
+                    let released = self
+                        .incarnations
+                        .iter()
+                        .position(|known| known.held_from == Place::ALL)?;
+                    forgotten.epochs += self.incarnations[released].epochs.len() as u64;
+                    self.incarnations.remove(released);
+                }
+                Known {
+                    incarnation,
+                    first_received_unix_ms: received_unix_ms,
+                    held_from: Place::NOTHING,
+                    forgotten_below_start: 0,
+                    epochs: Vec::new(),
+                }
+            }
+        };
+        let at = self
+            .incarnations
+            .partition_point(|known| known.first_received_unix_ms <= entry.first_received_unix_ms);
+        self.incarnations.insert(at, entry);
+        Some(at)
+    }
+
+    fn held_epochs(&self) -> usize {
+        self.incarnations
+            .iter()
+            .map(|known| known.epochs.len() - known.released_epochs())
+            .sum()
+    }
+
+    fn held_holes(&self) -> usize {
+        self.incarnations
+            .iter()
+            .flat_map(|known| {
+                known.epochs.iter().map(|arrived| {
+                    arrived.sequences.holes().count() - known.released_holes(arrived)
+                })
+            })
+            .sum()
+    }
+
+    fn forget_beyond_bounds(&mut self, forgotten: &mut Forgotten) {
+        let mut released_epochs: usize = self.incarnations.iter().map(Known::released_epochs).sum();
+        for known in &mut self.incarnations {
+            while released_epochs > RELEASED_EPOCHS_MAX && known.released_epochs() > 0 {
+                known.forget_oldest_epoch();
+                released_epochs -= 1;
+                forgotten.epochs += 1;
+            }
+            forgotten.holes += known.forget_holes_beyond_bound();
+        }
+    }
+}
+
+impl Known {
+    fn epoch(&self, start: u32) -> Option<&Arrived> {
+        let at = self
+            .epochs
+            .binary_search_by_key(&start, |arrived| arrived.start)
+            .ok()?;
+        self.epochs.get(at)
+    }
+
+    fn epoch_entered(&mut self, start: u32) -> &mut Arrived {
+        let at = match self
+            .epochs
+            .binary_search_by_key(&start, |arrived| arrived.start)
+        {
+            Ok(at) => at,
+            Err(at) => {
+                let arrived = Arrived {
+                    start,
+                    sequences: Runs::default(),
+                };
+                self.epochs.insert(at, arrived);
+                at
+            }
+        };
+        &mut self.epochs[at]
+    }
+
+    /// How many of the epochs, all of them the lowest, the box has released.
+    fn released_epochs(&self) -> usize {
+        self.epochs
+            .partition_point(|arrived| arrived.start < self.held_from.start)
+    }
+
+    /// How many of the holes of an epoch, all of them the lowest, the box has
+    /// released.
+    fn released_holes(&self, arrived: &Arrived) -> usize {
+        arrived
+            .sequences
+            .holes()
+            .take_while(|hole| {
+                let last = Place {
+                    start: arrived.start,
+                    sequence: hole.last,
+                };
+                last < self.held_from
+            })
+            .count()
+    }
+
+    fn forget_oldest_epoch(&mut self) {
+        let oldest = self.epochs.remove(0);
+        self.forgotten_below_start = oldest.start.saturating_add(1);
+    }
+
+    fn forget_holes_beyond_bound(&mut self) -> u64 {
+        let mut forgotten = 0;
+        for at in 0..self.epochs.len() {
+            while self.epochs[at].sequences.runs.len() > RELEASED_HOLES_MAX
+                && self.released_holes(&self.epochs[at]) > RELEASED_HOLES_MAX
+            {
+                self.epochs[at].sequences.forget_lowest_hole();
+                forgotten += 1;
+            }
+        }
+        forgotten
+    }
+}

@@ -1,0 +1,131 @@
+//! All that is known of one box, and its records in the changelog.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use prost::Message;
+use returnpath_shared::wire::{ClockState, DeviceState, ProofState};
+
+use crate::{
+    arrivals::Arrivals,
+    clock::Clocks,
+    output::{Destination, Output},
+    proofs::Proofs,
+    state::{CLOCK_SUFFIX, PROOF_SUFFIX, RestoreError},
+    versioned::Versioned,
+};
+
+/// One box. Its parts are kept in records of their own, because they change at
+/// different paces.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    pub(crate) key: Box<[u8]>,
+    pub(crate) arrivals: Versioned<Arrivals>,
+    pub(crate) clocks: Versioned<Clocks>,
+    pub(crate) proofs: Versioned<Proofs>,
+    /// Whether the open transaction lists it already.
+    pub(crate) is_listed: bool,
+}
+
+impl Device {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self {
+            key: key.into(),
+            arrivals: Versioned::default(),
+            clocks: Versioned::default(),
+            proofs: Versioned::default(),
+            is_listed: false,
+        }
+    }
+
+    pub(crate) fn restore_arrivals(&mut self, value: Option<&[u8]>) -> Result<(), RestoreError> {
+        let state: DeviceState = decode(value)?;
+        self.arrivals.load(Arrivals::from_wire(&state)?);
+        Ok(())
+    }
+
+    pub(crate) fn restore_clocks(&mut self, value: Option<&[u8]>) -> Result<(), RestoreError> {
+        let state: ClockState = decode(value)?;
+        self.clocks.load(Clocks::from_wire(&state)?);
+        Ok(())
+    }
+
+    pub(crate) fn restore_proofs(&mut self, value: Option<&[u8]>) -> Result<(), RestoreError> {
+        let state: ProofState = decode(value)?;
+        self.proofs.load(Proofs::from_wire(&state)?);
+        Ok(())
+    }
+
+    /// Appends the records that the open transaction changes.
+    pub(crate) fn put_changes(&self, out: &mut Output) {
+        if self.arrivals.is_changed() {
+            self.put_arrivals(out);
+        }
+        if self.clocks.is_changed() {
+            self.put_clocks(out);
+        }
+        if self.proofs.is_changed() {
+            self.put_proofs(out);
+        }
+    }
+
+    /// Appends all records, as they stand; none for what is empty.
+    pub(crate) fn put_all(&self, out: &mut Output) {
+        if *self.arrivals.get() != Arrivals::default() {
+            self.put_arrivals(out);
+        }
+        if *self.clocks.get() != Clocks::default() {
+            self.put_clocks(out);
+        }
+        if *self.proofs.get() != Proofs::default() {
+            self.put_proofs(out);
+        }
+    }
+
+    fn put_arrivals(&self, out: &mut Output) {
+        put(out, &[&self.key], &self.arrivals.get().to_wire());
+    }
+
+    fn put_clocks(&self, out: &mut Output) {
+        put(
+            out,
+            &[&self.key, CLOCK_SUFFIX],
+            &self.clocks.get().to_wire(),
+        );
+    }
+
+    fn put_proofs(&self, out: &mut Output) {
+        put(
+            out,
+            &[&self.key, PROOF_SUFFIX],
+            &self.proofs.get().to_wire(),
+        );
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.arrivals.commit();
+        self.clocks.commit();
+        self.proofs.commit();
+        self.is_listed = false;
+    }
+
+    pub(crate) fn abort(&mut self) {
+        self.arrivals.abort();
+        self.clocks.abort();
+        self.proofs.abort();
+        self.is_listed = false;
+    }
+}
+
+/// Appends one record of state.
+pub(crate) fn put(out: &mut Output, key: &[&[u8]], state: &impl Message) {
+    let key = out.put_key(key);
+    out.put_record(Destination::State, &key, |bytes: &mut Vec<u8>| {
+        // A `Vec` grows: encoding into it cannot fail.
+        let _ = state.encode(bytes);
+    });
+}
+
+/// A tombstone reads as a state that knows nothing.
+pub(crate) fn decode<M: Message + Default>(value: Option<&[u8]>) -> Result<M, RestoreError> {
+    M::decode(value.unwrap_or_default()).map_err(RestoreError::Decode)
+}
