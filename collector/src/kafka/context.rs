@@ -2,6 +2,7 @@
 
 use rdkafka::{
     ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
+    types::RDKafkaErrorCode,
 };
 use tracing::{debug, info, warn};
 
@@ -35,6 +36,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is asked for, and no error.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         warn!(target: "kafka", owner = self.owner, %error, "{reason}");
     }
 }

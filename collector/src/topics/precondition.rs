@@ -80,18 +80,17 @@ fn judge(
     if !refused.is_empty() {
         return Err(PreconditionError::Refused(refused));
     }
-    for finding in &findings {
-        match finding.severity {
-            Severity::Differs => info!(role, "{finding}"),
-            Severity::Unsafe | Severity::Broken => {
-                warn!(role, "UNSAFE, lifted by kafka.development: {finding}");
-            }
-        }
+    let (differing, lifted): (Vec<Finding>, Vec<Finding>) = findings
+        .into_iter()
+        .partition(|finding| finding.severity == Severity::Differs);
+    if !differing.is_empty() {
+        info!(role, "other than usual: {}", list(&differing));
     }
     if kafka.development {
         warn!(
             role,
-            "kafka.development is set: confirmed data can be lost; never use it in production"
+            "UNSAFE: kafka.development is set, confirmed data can be lost; lifted: {}",
+            list(&lifted)
         );
     }
     Ok(partitions)

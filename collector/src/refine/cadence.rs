@@ -1,0 +1,168 @@
+//! When a transaction ends. Pure: the time is an argument.
+//!
+//! A transaction has a price that does not depend on its size: five requests
+//! of ours, and a marker that Kafka writes into every partition touched. So
+//! under load they are made large, and rare; but an event that someone waits
+//! for does not wait for company, and after a pause the first one never does.
+
+/// Records produced in one transaction, at most. One that is aborted is done
+/// again, and its outputs are held in the producer's queue: both stay small.
+pub(super) const RECORDS_MAX: usize = 20_000;
+
+/// Bytes produced in one transaction, at most; as for their number.
+pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long an ordinary event may wait for others, in ms. Analysts want
+/// seconds; 5 transactions a second cost next to nothing.
+pub(super) const ORDINARY_HOLD_MS: u64 = 200;
+
+/// How long an urgent event may wait for others, in ms, while records keep
+/// coming. With the commit itself (10 to 40 ms) and the way to Kafka it leaves
+/// most of the 300 ms between socket and `rp.ads` to the rest. It costs up to
+/// 30 transactions a second instead of 5 while urgent events flow.
+pub(super) const URGENT_HOLD_MS: u64 = 10;
+
+/// Whether someone waits for an event.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Urgency {
+    Ordinary,
+    Urgent,
+}
+
+/// Whether more records are at hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Supply {
+    Flowing,
+    Dry,
+}
+
+/// The open transaction, and when the last one ended.
+#[derive(Debug, Default)]
+pub(super) struct Cadence {
+    last_end_ms: Option<u64>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    since_ms: u64,
+    urgent_since_ms: Option<u64>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Cadence {
+    /// Something was done that belongs to a transaction.
+    pub(super) fn add(&mut self, now_ms: u64, urgency: Urgency, records: usize, bytes: usize) {
+        let open = self.open.get_or_insert(Open {
+            since_ms: now_ms,
+            urgent_since_ms: None,
+            records: 0,
+            bytes: 0,
+        });
+        if urgency == Urgency::Urgent {
+            open.urgent_since_ms.get_or_insert(now_ms);
+        }
+        open.records += records;
+        open.bytes += bytes;
+    }
+
+    /// The transaction ended, one way or the other.
+    pub(super) fn end(&mut self, now_ms: u64) {
+        self.open = None;
+        self.last_end_ms = Some(now_ms);
+    }
+
+    /// Whether something was done since the last end.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether the transaction must end now.
+    pub(super) fn is_due(&self, now_ms: u64, supply: Supply) -> bool {
+        let Some(open) = &self.open else {
+            return false;
+        };
+        open.records >= RECORDS_MAX
+            || open.bytes >= BYTES_MAX
+            || self.due_ms(supply).is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    /// When it must end at the latest; `None` while nothing is open.
+    pub(super) fn due_ms(&self, supply: Supply) -> Option<u64> {
+        let open = self.open.as_ref()?;
+        let ordinary_ms = match (supply, self.last_end_ms) {
+            (Supply::Flowing, _) => open.since_ms + ORDINARY_HOLD_MS,
+            // After a pause at once; else as if held since the last end.
+            (Supply::Dry, Some(end_ms)) => open.since_ms.max(end_ms + ORDINARY_HOLD_MS),
+            (Supply::Dry, None) => open.since_ms,
+        };
+        let urgent_ms = open.urgent_since_ms.map(|since_ms| match supply {
+            Supply::Flowing => since_ms + URGENT_HOLD_MS,
+            Supply::Dry => since_ms,
+        });
+        Some(urgent_ms.map_or(ordinary_ms, |urgent_ms| ordinary_ms.min(urgent_ms)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open_at(now_ms: u64, urgency: Urgency, last_end_ms: Option<u64>) -> Cadence {
+        let mut cadence = Cadence {
+            last_end_ms,
+            open: None,
+        };
+        cadence.add(now_ms, urgency, 1, 100);
+        cadence
+    }
+
+    #[test]
+    fn nothing_is_due_while_nothing_was_done() {
+        assert!(!Cadence::default().is_due(u64::MAX, Supply::Dry));
+        assert_eq!(Cadence::default().due_ms(Supply::Dry), None);
+    }
+
+    #[test]
+    fn each_situation_has_its_time() {
+        use Supply::{Dry, Flowing};
+        use Urgency::{Ordinary, Urgent};
+
+        // Opened at 1,000.
+        for (urgency, last_end_ms, supply, due_ms) in [
+            (Ordinary, None, Dry, 1_000),
+            (Ordinary, None, Flowing, 1_200),
+            (Ordinary, Some(500), Dry, 1_000),
+            (Ordinary, Some(900), Dry, 1_100),
+            (Ordinary, Some(1_000), Dry, 1_200),
+            (Ordinary, Some(900), Flowing, 1_200),
+            (Urgent, Some(999), Dry, 1_000),
+            (Urgent, Some(999), Flowing, 1_010),
+        ] {
+            let cadence = open_at(1_000, urgency, last_end_ms);
+            let case = (urgency, last_end_ms, supply);
+            assert_eq!(cadence.due_ms(supply), Some(due_ms), "{case:?}");
+            assert!(cadence.is_due(due_ms, supply), "{case:?}");
+            assert!(!cadence.is_due(due_ms - 1, supply), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn an_urgent_event_hurries_an_ordinary_transaction() {
+        let mut cadence = open_at(1_000, Urgency::Ordinary, Some(999));
+        cadence.add(1_050, Urgency::Urgent, 1, 100);
+        cadence.add(1_055, Urgency::Urgent, 1, 100);
+        assert_eq!(cadence.due_ms(Supply::Flowing), Some(1_060));
+    }
+
+    #[test]
+    fn a_full_transaction_ends_at_once() {
+        for (records, bytes) in [(RECORDS_MAX - 1, 0), (0, BYTES_MAX - 100)] {
+            let mut cadence = open_at(1_000, Urgency::Ordinary, None);
+            assert!(!cadence.is_due(1_000, Supply::Flowing));
+            cadence.add(1_000, Urgency::Ordinary, records, bytes);
+            assert!(cadence.is_due(1_000, Supply::Flowing));
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The transactional producer: outputs, changelog and offsets, all or nothing.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerGroupMetadata,
+    error::KafkaError,
+    message::DeliveryResult,
+    producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext},
+    types::RDKafkaErrorCode,
+};
+use returnpath_refinery::{Destination, Record};
+use tracing::{debug, warn};
+
+use super::{
+    Error, Worker,
+    cadence::{BYTES_MAX, RECORDS_MAX},
+    classify::{Verdict, classify},
+};
+use crate::kafka::{Context, TopicNames};
+
+/// How long one call may block; then the caller looks around (health, stop)
+/// and calls again.
+const CALL: Duration = Duration::from_secs(5);
+
+/// Step of waiting for records on their way to Kafka. librdkafka has nothing
+/// to wake us with: successful deliveries are not reported, to save the cost.
+const DELIVERY_STEP: Duration = Duration::from_millis(1);
+
+/// How long the producer collects records of one partition into one request.
+/// A commit does not wait for records that came earlier; under load, requests
+/// are under way while the rest of the transaction is refined.
+const LINGER_MS: &str = "2";
+
+/// How a transaction ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// Kafka has all of it.
+    Committed,
+    /// Kafka has none of it.
+    Aborted,
+}
+
+/// This session can go no further, and why.
+#[derive(Debug)]
+pub(super) struct Broken(pub(super) String);
+
+/// What a step of a transaction can lead to.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The transaction must be aborted.
+    Abort,
+    /// The session must be dropped.
+    Broken(Broken),
+}
+
+/// A producer with its transactional id.
+pub(super) struct Sink {
+    producer: BaseProducer<SinkContext>,
+    names: TopicNames,
+    is_open: bool,
+}
+
+struct SinkContext(Context);
+
+impl ClientContext for SinkContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.0.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(error, reason);
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for SinkContext {
+    type DeliveryOpaque = ();
+
+    /// Called for failures only (`delivery.report.only.error`). The commit
+    /// says the same again; here it is known which topic it was.
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        use rdkafka::Message as _;
+
+        if let Err((error, message)) = result {
+            debug!(
+                topic = message.topic(),
+                partition = message.partition(),
+                "record not delivered: {error}"
+            );
+        }
+    }
+}
+
+impl Sink {
+    /// Makes the producer; nothing is asked of Kafka yet.
+    pub(super) fn new(worker: &Worker) -> Result<Self, Error> {
+        let Worker {
+            config,
+            kafka,
+            node_id,
+            ..
+        } = worker;
+        let id = format!("{}-{node_id}", config.group.as_str());
+        let mut client = kafka.client_config(&id)?;
+        client
+            // One a node: a restarted collector ends what it left open. Between
+            // nodes the group's generation fences, by the offsets.
+            .set("transactional.id", &id)
+            .set(
+                "transaction.timeout.ms",
+                config.transaction_timeout.as_millis().to_string(),
+            )
+            .set("linger.ms", LINGER_MS)
+            .set("compression.codec", "lz4")
+            // Never reached: twice what a transaction may hold, and what one
+            // batch can add to it.
+            .set(
+                "queue.buffering.max.messages",
+                (2 * RECORDS_MAX).to_string(),
+            )
+            .set(
+                "queue.buffering.max.kbytes",
+                (4 * BYTES_MAX / 1024).to_string(),
+            )
+            .set("delivery.report.only.error", "true");
+        let context = SinkContext(Context { owner: "refine" });
+        Ok(Self {
+            producer: client.create_with_context(context).map_err(Error::Client)?,
+            names: kafka.topics.clone(),
+            is_open: false,
+        })
+    }
+
+    /// Ends what an earlier producer of this id left open. `Ok(false)` when
+    /// told to stop before.
+    pub(super) fn claim(&self, worker: &Worker) -> Result<bool, Broken> {
+        retry(worker, || self.producer.init_transactions(CALL)).map_err(|failure| match failure {
+            Failure::Broken(broken) => broken,
+            Failure::Abort => Broken("the transactional id cannot be claimed".into()),
+        })
+    }
+
+    /// Adds a record to the transaction, and begins one where none is open.
+    pub(super) fn send(&mut self, partition: i32, record: &Record<'_>) -> Result<(), Failure> {
+        self.begin()?;
+        let topic = match record.destination {
+            Destination::Refined(stream) => self.names.refined(stream),
+            Destination::Rejected => &self.names.rejected,
+            Destination::State => &self.names.refine_state,
+        };
+        let mut kafka_record = BaseRecord::<[u8], [u8]>::to(topic)
+            .partition(partition)
+            .key(record.key);
+        if let Some(value) = record.value {
+            kafka_record = kafka_record.payload(value);
+        }
+        loop {
+            match self.producer.send(kafka_record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    // The bounds of a transaction lie below those of the queue:
+                    // this takes a single batch of extreme size.
+                    kafka_record = back;
+                    self.producer.poll(DELIVERY_STEP);
+                }
+                Err((error, _)) => return Err(failure("record not taken", &error)),
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        if !self.is_open {
+            self.producer
+                .begin_transaction()
+                .map_err(|error| failure("transaction not begun", &error))?;
+            self.is_open = true;
+        }
+        Ok(())
+    }
+
+    /// Commits the open transaction together with the offsets of its input, or
+    /// aborts it where that is all that can be done.
+    pub(super) fn commit(
+        &mut self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+        worker: &Worker,
+    ) -> Result<Ending, Broken> {
+        let done = self.begin().and_then(|()| {
+            finished(retry(worker, || {
+                self.producer
+                    .send_offsets_to_transaction(offsets, group, CALL)
+            }))?;
+            self.await_deliveries(worker.config.transaction_timeout);
+            finished(retry(worker, || self.producer.commit_transaction(CALL)))
+        });
+        match done {
+            Ok(()) => {
+                self.is_open = false;
+                Ok(Ending::Committed)
+            }
+            Err(Failure::Abort) => self.abort(worker),
+            Err(Failure::Broken(broken)) => Err(broken),
+        }
+    }
+
+    /// Waits until no record is on its way, in small steps: the client's own
+    /// flush looks every 100 ms only. What takes longer than `limit` is left
+    /// to the commit, which then says why.
+    fn await_deliveries(&self, limit: Duration) {
+        let began = Instant::now();
+        while self.producer.in_flight_count() > 0 && began.elapsed() < limit {
+            self.producer.poll(DELIVERY_STEP);
+        }
+    }
+
+    /// Undoes the open transaction.
+    pub(super) fn abort(&mut self, worker: &Worker) -> Result<Ending, Broken> {
+        if self.is_open {
+            finished(retry(worker, || self.producer.abort_transaction(CALL))).map_err(
+                |failure| match failure {
+                    Failure::Broken(broken) => broken,
+                    Failure::Abort => Broken("a transaction cannot be aborted".into()),
+                },
+            )?;
+            self.is_open = false;
+        }
+        Ok(Ending::Aborted)
+    }
+}
+
+/// A call that was given up because of a stop leaves its outcome unknown.
+fn finished(result: Result<bool, Failure>) -> Result<(), Failure> {
+    match result {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::Broken(Broken(
+            "stopped while Kafka did not answer".into(),
+        ))),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Makes a call until Kafka has answered it. `Ok(false)` when told to stop
+/// while it does not answer.
+fn retry(
+    worker: &Worker,
+    mut call: impl FnMut() -> Result<(), KafkaError>,
+) -> Result<bool, Failure> {
+    let mut was_told = false;
+    loop {
+        worker.health.progressed();
+        let error = match call() {
+            Ok(()) => return Ok(true),
+            Err(error) => error,
+        };
+        match classify(&error) {
+            Verdict::Retry if worker.is_stopping() && was_told => return Ok(false),
+            Verdict::Retry => {
+                if !was_told {
+                    warn!("waiting for Kafka: {error}");
+                }
+                was_told = true;
+            }
+            Verdict::Abort | Verdict::Rebuild => return Err(failure("transaction failed", &error)),
+        }
+    }
+}
+
+fn failure(what: &str, error: &KafkaError) -> Failure {
+    match classify(error) {
+        Verdict::Abort => {
+            warn!("aborting the transaction: {what}: {error}");
+            Failure::Abort
+        }
+        Verdict::Retry | Verdict::Rebuild => Failure::Broken(Broken(format!("{what}: {error}"))),
+    }
+}
