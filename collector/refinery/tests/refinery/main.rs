@@ -7,6 +7,7 @@
 )]
 
 mod clocks;
+mod properties;
 mod rejections;
 mod running;
 mod transactions;
