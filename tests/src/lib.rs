@@ -8,6 +8,7 @@ pub mod agent;
 pub mod bench;
 pub mod client;
 pub mod collector;
+pub mod fleet;
 pub mod kafka;
 pub mod mosquitto;
 pub mod mqtt_client;
