@@ -21,14 +21,26 @@
 
 extern crate alloc;
 
+mod anchors;
 mod config;
 mod delivery;
 mod effect;
+mod held;
 mod jitter;
+mod leaving;
+mod ledger;
+mod open;
+mod own;
 mod reconnect;
+mod repeat;
+mod share;
 mod status;
+mod storage;
 mod stored;
 mod time;
+mod unwritten;
+mod waiting;
+mod window;
 
 pub use config::{Config, Pace, SyncPolicy};
 pub use delivery::Delivery;

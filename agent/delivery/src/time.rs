@@ -3,6 +3,8 @@
 
 use core::time::Duration;
 
+use crate::PoweredMark;
+
 /// Milliseconds of `CLOCK_BOOTTIME` in this boot: counts through standby,
 /// never steps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -34,4 +36,81 @@ pub struct Powered {
 /// Whole milliseconds of a duration, at most `u64::MAX`.
 pub(crate) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Turns uptime of this boot into powered time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoweredClock {
+    boot_id: u64,
+    /// Powered milliseconds at uptime 0; below zero when the queue file is
+    /// younger than the boot.
+    offset_ms: i64,
+}
+
+impl PoweredClock {
+    pub(crate) fn new(mark: Option<PoweredMark>, boot_id: u64) -> Self {
+        let offset_ms = mark.map_or(0, |mark| {
+            let uptime_ms = if mark.boot_id == boot_id {
+                mark.uptime.0
+            } else {
+                0
+            };
+            0_i64
+                .saturating_add_unsigned(mark.powered_ms)
+                .saturating_sub_unsigned(uptime_ms)
+        });
+        Self { boot_id, offset_ms }
+    }
+
+    fn ms(self, now: Uptime) -> u64 {
+        now.0.saturating_add_signed(self.offset_ms)
+    }
+
+    pub(crate) fn at(self, now: Uptime) -> Powered {
+        Powered {
+            seconds: u32::try_from(self.ms(now) / 1_000).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The uptime at which `powered` is reached.
+    pub(crate) fn uptime_of(self, powered: Powered) -> Uptime {
+        let powered_ms = u64::from(powered.seconds) * 1_000;
+        Uptime(powered_ms.saturating_sub_signed(self.offset_ms))
+    }
+
+    pub(crate) fn mark(self, now: Uptime) -> PoweredMark {
+        PoweredMark {
+            boot_id: self.boot_id,
+            uptime: now,
+            powered_ms: self.ms(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powered_time_goes_on_in_the_same_boot_and_across_boots() {
+        let first = PoweredClock::new(None, 1);
+        let mark = first.mark(Uptime(90_000));
+        for (boot_id, uptime_ms, seconds) in [(1, 100_000, 100), (2, 10_000, 100), (2, 0, 90)] {
+            let clock = PoweredClock::new(Some(mark), boot_id);
+            let now = Uptime(uptime_ms);
+            assert_eq!(clock.at(now), Powered { seconds });
+            assert_eq!(clock.uptime_of(clock.at(now)), now);
+        }
+    }
+
+    #[test]
+    fn a_file_younger_than_its_boot_starts_low() {
+        let mark = PoweredMark {
+            boot_id: 1,
+            uptime: Uptime(500_000),
+            powered_ms: 7_000,
+        };
+        let clock = PoweredClock::new(Some(mark), 1);
+        assert_eq!(clock.at(Uptime(503_000)), Powered { seconds: 10 });
+    }
 }

@@ -1,0 +1,150 @@
+//! Fills the open batch and closes it.
+
+use returnpath_shared::{BatchId, Class, Ordinal, Urgency, wire};
+
+use prost::Message as _;
+
+use super::{Delivery, File, Link, Phase};
+use crate::{
+    StoredBatch, SyncPolicy, Uptime,
+    open::Open,
+    own::{self, Own},
+    unwritten::Unwritten,
+};
+
+impl Delivery {
+    /// Appends an event to the open batch, closing a full one first.
+    pub(super) fn push(&mut self, event: &wire::Event, length: usize) -> Ordinal {
+        if self.open.as_ref().is_some_and(|open| !open.fits(length)) {
+            self.close();
+        }
+        let ordinal = self.next_ordinal;
+        let open = self
+            .open
+            .get_or_insert_with(|| Open::new(self.boot_id, ordinal, self.now));
+        open.push(event);
+        self.next_ordinal = ordinal.plus(1);
+        self.totals.events_accepted += 1;
+        ordinal
+    }
+
+    /// Makes the open batch immutable and gives it its sequence.
+    pub(super) fn close(&mut self) {
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        let mut batch = StoredBatch {
+            id: BatchId {
+                epoch: self.epoch,
+                sequence: self.next_sequence,
+            },
+            boot_id: self.boot_id,
+            class: open.class,
+            codec: wire::Codec::Identity,
+            size_bytes: 0,
+            first_ordinal: open.first_ordinal,
+            events: open.events,
+            viewing: open.viewing,
+            opened: self.powered.at(open.opened_at),
+        };
+        let opened_at = open.opened_at;
+        let packed = open.pack();
+        batch.codec = packed.codec;
+        batch.size_bytes = u32::try_from(packed.bytes.len()).unwrap_or(u32::MAX);
+        self.make_room(u64::from(batch.size_bytes));
+        self.next_sequence = self.next_sequence.next();
+        let Some(place) = self.held.insert(&batch, false) else {
+            return;
+        };
+        let durable_due =
+            (batch.class == Class::Proof).then(|| self.now.plus(self.config.durable_after));
+        self.unwritten.insert(
+            place,
+            Unwritten {
+                bytes: packed.bytes,
+                opened_at,
+                durable_due,
+                in_commit: false,
+            },
+        );
+        self.waiting.close(place);
+        self.own.close(place);
+    }
+
+    /// When the open batch is to be closed.
+    pub(super) fn close_due(&self) -> Option<Uptime> {
+        let open = self.open.as_ref()?;
+        if open.urgency == Urgency::Urgent || self.phase != Phase::Running {
+            return Some(self.now);
+        }
+        let mut due = match self.link {
+            Link::Up => open.opened_at.plus(self.config.pace.batch_interval),
+            // It grows until what is closed already has to be written.
+            Link::Down => self
+                .ordinary_due()
+                .unwrap_or(Uptime(u64::MAX))
+                .min(open.opened_at.plus(self.config.flush_interval)),
+        };
+        // While nothing can be committed, proof gathers in the open batch.
+        if open.class == Class::Proof
+            && self.storage.committing.is_none()
+            && self.storage.file != File::Rebuilding
+            && let Some(sync_due) = self.storage.sync_due
+        {
+            due = due.min(sync_due);
+        }
+        Some(due)
+    }
+
+    /// Whether proof is synced without waiting for a receipt.
+    pub(super) fn syncs_at_once(&self) -> bool {
+        self.link == Link::Down || self.config.sync == SyncPolicy::Always
+    }
+
+    /// Proof was accepted, or lost its link: sync it soon, unless a receipt
+    /// may come first.
+    pub(super) fn want_sync(&mut self) {
+        if self.syncs_at_once() {
+            let due = self.now.plus(self.config.group_commit);
+            self.storage.sync_due.get_or_insert(due);
+        }
+    }
+
+    /// Puts the events that the agent owes into the open batch.
+    pub(super) fn make_own_events(&mut self) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        while let Some(row) = self.own.unclean_owed.pop() {
+            let event = own::unclean_stop_event(&row, self.now);
+            self.push_own(&event, Own::UncleanStop(row));
+            self.want_sync();
+        }
+        if core::mem::take(&mut self.own.boot_owed) {
+            self.forget_anchors();
+            self.own.boots = self.own.boots.saturating_add(1);
+            let anchors = self.anchors.all();
+            let number = self.own.boots;
+            let event = own::boot_event(&self.facts, anchors, self.epoch, number, self.now);
+            self.push_own(&event, Own::Boot);
+        }
+        if self.link == Link::Up {
+            while let Some(row) = self.ledger.next_untold() {
+                let event = own::ledger_event(&row, self.epoch.incarnation, self.now);
+                self.push_own(&event, Own::Ledger(row));
+            }
+        }
+    }
+
+    fn push_own(&mut self, event: &wire::Event, own: Own) {
+        self.push(event, event.encoded_len());
+        self.own.put_in_open(own);
+    }
+
+    /// Anchors of boots of which nothing is held any more.
+    pub(super) fn forget_anchors(&mut self) {
+        let (held, boot_id) = (&self.held, self.boot_id);
+        self.anchors
+            .retain(|anchored| anchored == boot_id || held.holds_boot(anchored));
+    }
+}

@@ -1,0 +1,183 @@
+//! The agent's own events: boot, unclean stop, ledger. What is owed, and which
+//! batch carries it; what a dropped batch carried is owed again.
+
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+
+use returnpath_shared::{
+    CLIENT_ID_BYTES_MAX, Epoch, Incarnation, MOUNT_OPTIONS_BYTES_MAX,
+    wire::{self, event},
+};
+
+use crate::{BootFacts, LedgerRow, StartRow, Uptime, held::Place};
+
+/// One event of the agent's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Own {
+    Boot,
+    UncleanStop(StartRow),
+    Ledger(LedgerRow),
+}
+
+#[derive(Debug)]
+pub(crate) struct OwnEvents {
+    pub(crate) boot_owed: bool,
+    pub(crate) unclean_owed: Vec<StartRow>,
+    /// Boot events made, to tell them apart.
+    pub(crate) boots: u32,
+    in_open: Vec<Own>,
+    carried: BTreeMap<Place, Vec<Own>>,
+}
+
+impl OwnEvents {
+    /// A run begins: it owes a boot event, and what earlier runs left.
+    pub(crate) fn new(unclean: Vec<StartRow>) -> Self {
+        Self {
+            boot_owed: true,
+            unclean_owed: unclean,
+            boots: 0,
+            in_open: Vec::new(),
+            carried: BTreeMap::new(),
+        }
+    }
+
+    /// The open batch carries it.
+    pub(crate) fn put_in_open(&mut self, own: Own) {
+        self.in_open.push(own);
+    }
+
+    /// The open batch was closed and stands here.
+    pub(crate) fn close(&mut self, place: Place) {
+        if !self.in_open.is_empty() {
+            self.carried
+                .insert(place, core::mem::take(&mut self.in_open));
+        }
+    }
+
+    /// What this batch carries.
+    pub(crate) fn carried(&self, place: Place) -> &[Own] {
+        self.carried.get(&place).map_or(&[], Vec::as_slice)
+    }
+
+    /// The batch has left.
+    pub(crate) fn take(&mut self, place: Place) -> Vec<Own> {
+        self.carried.remove(&place).unwrap_or_default()
+    }
+}
+
+pub(crate) fn boot_event(
+    facts: &BootFacts,
+    anchors: Vec<wire::ClockAnchor>,
+    epoch: Epoch,
+    number: u32,
+    now: Uptime,
+) -> wire::Event {
+    let boot = wire::Boot {
+        model: cut(&facts.model, CLIENT_ID_BYTES_MAX),
+        firmware: cut(&facts.firmware, CLIENT_ID_BYTES_MAX),
+        agent_version: cut(&facts.agent_version, CLIENT_ID_BYTES_MAX),
+        anchors,
+        sqlite_version: cut(&facts.sqlite_version, CLIENT_ID_BYTES_MAX),
+        mount_options: cut(&facts.mount_options, MOUNT_OPTIONS_BYTES_MAX),
+    };
+    wire::Event {
+        uptime_ms: now.0,
+        client_id: format!("boot/{epoch}/{number}"),
+        kind: Some(event::Kind::Boot(boot)),
+    }
+}
+
+pub(crate) fn unclean_stop_event(row: &StartRow, now: Uptime) -> wire::Event {
+    let stop = wire::UncleanStop {
+        epoch: Some(row.epoch.into()),
+        last_known_ordinal: row.settled.ordinal,
+        last_known_sequence: row.settled.sequence,
+    };
+    wire::Event {
+        uptime_ms: now.0,
+        client_id: format!("unclean/{}", row.epoch),
+        kind: Some(event::Kind::UncleanStop(stop)),
+    }
+}
+
+/// Its id names the row and how much it says: the same declaration made again
+/// after a restart is recognised, and one that says more is not taken for it.
+pub(crate) fn ledger_event(row: &LedgerRow, file: Incarnation, now: Uptime) -> wire::Event {
+    wire::Event {
+        uptime_ms: now.0,
+        client_id: format!(
+            "ledger/{:016x}/{:x}/{:x}",
+            file.get(),
+            row.number,
+            row.event_count
+        ),
+        kind: Some(event::Kind::Ledger(row.to_wire())),
+    }
+}
+
+/// At most so many bytes of a text, cut between characters.
+fn cut(text: &str, bytes_max: usize) -> String {
+    text[..text.floor_char_boundary(bytes_max)].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settled;
+    use alloc::vec;
+    use returnpath_shared::{Ordinal, Sequence, check};
+
+    fn epoch() -> Epoch {
+        Epoch {
+            incarnation: Incarnation::new(u64::MAX).unwrap(),
+            start: u32::MAX,
+        }
+    }
+
+    #[test]
+    fn the_agents_own_events_pass_the_check_that_clients_events_pass() {
+        let long = "é".repeat(600);
+        let facts = BootFacts {
+            model: long.clone(),
+            firmware: long.clone(),
+            agent_version: long.clone(),
+            sqlite_version: long.clone(),
+            mount_options: long,
+        };
+        let anchor = wire::ClockAnchor {
+            boot_id: 1,
+            uptime_ms: 2,
+            unix_ms: 3,
+        };
+        let row = LedgerRow {
+            number: u64::MAX,
+            reason: wire::DropReason::Refused,
+            refusal: wire::RefusalReason::TooLarge,
+            epoch: epoch(),
+            first_sequence: Sequence(1),
+            last_sequence: Sequence(2),
+            first_ordinal: Ordinal(1),
+            event_count: u64::MAX,
+            whole_epoch: false,
+        };
+        let whole = LedgerRow {
+            first_sequence: Sequence(0),
+            last_sequence: Sequence(0),
+            first_ordinal: Ordinal(0),
+            event_count: 0,
+            whole_epoch: true,
+            ..row
+        };
+        let unclean = StartRow {
+            epoch: epoch(),
+            settled: Settled::default(),
+        };
+        for event in [
+            boot_event(&facts, vec![anchor; 64], epoch(), u32::MAX, Uptime(1)),
+            unclean_stop_event(&unclean, Uptime(1)),
+            ledger_event(&row, epoch().incarnation, Uptime(1)),
+            ledger_event(&whole, epoch().incarnation, Uptime(1)),
+        ] {
+            assert_eq!(check(&event), Ok(()), "{event:?}");
+        }
+    }
+}
