@@ -9,11 +9,9 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZeroU16,
     time::{Duration, Instant},
 };
-
-/// Packet ids of a connection: the broker cannot have more under way.
-const WAITING_MAX: usize = u16::MAX as usize;
 
 /// Names one PUBLISH of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,15 +29,14 @@ pub(super) enum Acknowledged {
     AtDeadline,
 }
 
-/// More PUBLISH packets are under way than there are packet ids.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TooMany;
-
-/// Acknowledgements that one connection still owes its broker.
+/// Acknowledgements that one connection still owes its broker. Whoever reads
+/// from the connection stops at [`is_full`](Self::is_full), so there are never
+/// more than the receive maximum and what one read brings.
 #[derive(Debug)]
 pub(super) struct Acknowledgements {
     connection: u64,
     deadline: Duration,
+    waiting_max: usize,
     /// Place of the first one waiting.
     first: u64,
     waiting: VecDeque<Waiting>,
@@ -54,30 +51,28 @@ struct Waiting {
 
 impl Acknowledgements {
     /// None owed. `connection` must differ from that of every other.
-    pub(super) fn new(connection: u64, deadline: Duration) -> Self {
+    pub(super) fn new(connection: u64, deadline: Duration, receive_maximum: NonZeroU16) -> Self {
         Self {
             connection,
             deadline,
+            waiting_max: receive_maximum.get().into(),
             first: 0,
             waiting: VecDeque::new(),
         }
     }
 
     /// A PUBLISH of QoS 1 has arrived.
-    pub(super) fn received(&mut self, packet_id: u16, now: Instant) -> Result<Ticket, TooMany> {
-        if self.waiting.len() >= WAITING_MAX {
-            return Err(TooMany);
-        }
+    pub(super) fn received(&mut self, packet_id: u16, now: Instant) -> Ticket {
         let place = self.first + self.waiting.len() as u64;
         self.waiting.push_back(Waiting {
             packet_id,
             deadline: now + self.deadline,
             settled: false,
         });
-        Ok(Ticket {
+        Ticket {
             connection: self.connection,
             place,
-        })
+        }
     }
 
     /// The batch needs no more waiting. Does nothing for a ticket that was
@@ -116,6 +111,13 @@ impl Acknowledgements {
         self.waiting.front().map(|head| head.deadline)
     }
 
+    /// Whether the receive maximum is reached. A broker should send no more
+    /// then, but one did (Mosquitto 2.0): so nothing more is read, which is
+    /// over by the deadline of the oldest at the latest.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= self.waiting_max
+    }
+
     /// Whether none is owed.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -130,12 +132,16 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(1);
 
+    fn owed_on(connection: u64) -> Acknowledgements {
+        Acknowledgements::new(connection, DEADLINE, NonZeroU16::new(3).unwrap())
+    }
+
     #[test]
     fn acknowledgements_go_in_order_of_arrival() {
         let now = Instant::now();
-        let mut owed = Acknowledgements::new(1, DEADLINE);
-        let first = owed.received(7, now).unwrap();
-        let second = owed.received(3, now).unwrap();
+        let mut owed = owed_on(1);
+        let first = owed.received(7, now);
+        let second = owed.received(3, now);
         owed.settled(second);
         assert_eq!(owed.take(now), None);
         owed.settled(first);
@@ -147,9 +153,9 @@ mod tests {
     #[test]
     fn one_that_is_never_settled_holds_back_the_rest_until_its_deadline() {
         let now = Instant::now();
-        let mut owed = Acknowledgements::new(1, DEADLINE);
-        let stuck = owed.received(1, now).unwrap();
-        let ticket = owed.received(2, now + DEADLINE / 2).unwrap();
+        let mut owed = owed_on(1);
+        let stuck = owed.received(1, now);
+        let ticket = owed.received(2, now + DEADLINE / 2);
         owed.settled(ticket);
         assert_eq!(owed.next_deadline(), Some(now + DEADLINE));
         assert_eq!(owed.take(now + DEADLINE / 2), None);
@@ -163,22 +169,25 @@ mod tests {
     #[test]
     fn a_ticket_of_a_former_connection_acknowledges_nothing() {
         let now = Instant::now();
-        let mut former = Acknowledgements::new(1, DEADLINE);
-        let ticket = former.received(5, now).unwrap();
-        let mut owed = Acknowledgements::new(2, DEADLINE);
-        owed.received(5, now).unwrap();
+        let mut former = owed_on(1);
+        let ticket = former.received(5, now);
+        let mut owed = owed_on(2);
+        owed.received(5, now);
         owed.settled(ticket);
         assert_eq!(owed.take(now), None);
     }
 
     #[test]
-    fn more_than_there_are_packet_ids_are_refused() {
+    fn the_receive_maximum_is_reached_until_the_oldest_is_acknowledged() {
         let now = Instant::now();
-        let mut owed = Acknowledgements::new(1, DEADLINE);
-        for packet_id in 1..=u16::MAX {
-            owed.received(packet_id, now).unwrap();
+        let mut owed = owed_on(1);
+        for packet_id in 1..=3 {
+            assert!(!owed.is_full());
+            owed.received(packet_id, now);
         }
-        assert_eq!(owed.received(1, now), Err(TooMany));
+        assert!(owed.is_full());
+        assert!(owed.take(now + DEADLINE).is_some());
+        assert!(!owed.is_full());
     }
 
     proptest! {
@@ -187,14 +196,14 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>(), 0..300_u64), 1..200)
         ) {
             let mut now = Instant::now();
-            let mut owed = Acknowledgements::new(1, DEADLINE);
+            let mut owed = owed_on(1);
             let mut tickets = Vec::new();
             let mut arrived = Vec::new();
             let mut acknowledged = Vec::new();
             for (arrives, which, pause_ms) in steps {
                 if arrives || tickets.is_empty() {
                     let packet_id = u16::try_from(tickets.len()).unwrap() + 1;
-                    tickets.push(owed.received(packet_id, now).unwrap());
+                    tickets.push(owed.received(packet_id, now));
                     arrived.push(now);
                 } else {
                     owed.settled(*which.get(&tickets));

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 use super::{
     Broker, Config,
-    socket::{PacketError, Socket},
+    socket::{PacketError, Reading, Socket},
     tls::{self, TlsError},
 };
 use crate::config::NodeId;
@@ -88,7 +88,10 @@ pub(super) async fn dial(
 
     socket.send(&connect(config, node_id), Instant::now())?;
     let answer = loop {
-        socket.exchange().await.map_err(DialError::Lost)?;
+        socket
+            .exchange(Reading::Open)
+            .await
+            .map_err(DialError::Lost)?;
         if let Some(packet) = socket.receive()? {
             break packet;
         }

@@ -7,7 +7,10 @@
 //! box a resend. Kafka slow or away fills `in_flight` to its bounds and
 //! nothing else; the boxes' own windows close by the missing receipts.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    num::NonZeroU16,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use prost::Message as _;
 use rdkafka::error::RDKafkaErrorCode;
@@ -21,7 +24,7 @@ use tracing::{debug, warn};
 
 use super::{
     Config, Metrics,
-    acknowledgements::{Acknowledged, Acknowledgements, Ticket, TooMany},
+    acknowledgements::{Acknowledged, Acknowledgements, Ticket},
     in_flight::InFlight,
     metrics::Unreceipted,
     producer::{Producer, Report, SendError},
@@ -58,6 +61,7 @@ pub(super) struct Passage {
     in_flight: InFlight<Batch>,
     acknowledgements: Acknowledgements,
     acknowledge_after: Duration,
+    receive_maximum: NonZeroU16,
     connections: u64,
     receipts: Receipts,
     quotas: Quotas,
@@ -73,8 +77,13 @@ impl Passage {
         Self {
             producer,
             in_flight: InFlight::new(config.in_flight),
-            acknowledgements: Acknowledgements::new(0, config.acknowledge_after),
+            acknowledgements: Acknowledgements::new(
+                0,
+                config.acknowledge_after,
+                config.receive_maximum,
+            ),
             acknowledge_after: config.acknowledge_after,
+            receive_maximum: config.receive_maximum,
             connections: 0,
             receipts: Receipts::new(OWED_BOXES_MAX),
             quotas: Quotas::new(config.quota, now),
@@ -91,7 +100,11 @@ impl Passage {
     /// Forgets what the last connection is owed.
     pub(super) fn reconnected(&mut self) {
         self.connections += 1;
-        self.acknowledgements = Acknowledgements::new(self.connections, self.acknowledge_after);
+        self.acknowledgements = Acknowledgements::new(
+            self.connections,
+            self.acknowledge_after,
+            self.receive_maximum,
+        );
     }
 
     /// Replaces the producer, giving up what the old one had under way.
@@ -115,12 +128,12 @@ impl Passage {
     }
 
     /// A batch has arrived.
-    pub(super) fn publish(&mut self, publish: &Publish, now: Instant) -> Result<(), TooMany> {
+    pub(super) fn publish(&mut self, publish: &Publish, now: Instant) {
         let ticket = match publish.qos {
             QoS::AtMostOnce => None,
             // The subscription grants QoS 1 at most.
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
-                Some(self.acknowledgements.received(publish.pkid, now)?)
+                Some(self.acknowledgements.received(publish.pkid, now))
             }
         };
         let bytes = publish.payload.len();
@@ -134,18 +147,18 @@ impl Passage {
             } => (device, lane, id, class),
             Triage::Refuse { device, id, reason } => {
                 self.refuse(&device, id, reason, bytes, ticket, now);
-                return Ok(());
+                return;
             }
             Triage::Stray => {
                 self.metrics.stray.inc();
                 self.settle(ticket);
-                return Ok(());
+                return;
             }
         };
         self.metrics.received(lane).inc();
         if let Err(reason) = self.admit(&device, bytes, now) {
             self.left_unreceipted(ticket, reason);
-            return Ok(());
+            return;
         }
         let batch = Batch {
             device: device.clone(),
@@ -156,7 +169,7 @@ impl Passage {
         };
         let Ok(key) = self.in_flight.admit(batch, bytes) else {
             self.left_unreceipted(ticket, Unreceipted::InFlight);
-            return Ok(());
+            return;
         };
         let sent = self
             .producer
@@ -172,7 +185,6 @@ impl Passage {
             };
             self.left_unreceipted(ticket, reason);
         }
-        Ok(())
     }
 
     /// Takes in what Kafka reports.
@@ -237,6 +249,11 @@ impl Passage {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Whether nothing more should be read for the moment.
+    pub(super) fn is_full(&self) -> bool {
+        self.acknowledgements.is_full()
     }
 
     /// Whether Kafka has reports to give some time.

@@ -18,11 +18,10 @@ use tokio::{
 };
 
 use super::{
-    acknowledgements::TooMany,
     dial::{KEEP_ALIVE_SECONDS, PACKET_ID},
     passage::Passage,
     receipts::Receipts,
-    socket::{PacketError, Socket},
+    socket::{PacketError, Reading, Socket},
 };
 use crate::admin::{Readiness, RoleHealth};
 
@@ -60,9 +59,6 @@ pub(super) enum Lost {
     /// The broker broke the protocol.
     #[error(transparent)]
     Packet(#[from] PacketError),
-    /// The broker sent more than it has packet ids for.
-    #[error("broker has more than 65,535 batches unacknowledged")]
-    TooMany,
     /// The broker ended it.
     #[error("broker disconnected: {0:?}")]
     Disconnected(DisconnectReasonCode),
@@ -95,13 +91,20 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), Lost> {
     let mut now = Instant::now();
     let mut pinged_at = now;
+    let mut paused_at = now;
     let mut phase = Phase::Subscribing {
         until: now + SUBSCRIBE_MAX,
     };
     passage.reconnected();
     loop {
         let until = wake_at(passage, &phase, now);
-        wait(&mut socket, stop, &phase, until).await?;
+        let reading = if passage.is_full() {
+            paused_at = now;
+            Reading::Paused
+        } else {
+            Reading::Open
+        };
+        wait(&mut socket, reading, stop, &phase, until).await?;
         now = Instant::now();
         health.progressed();
 
@@ -113,7 +116,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(Lost::Producer(reason));
         }
         passage.answer(&mut socket, now, now)?;
-        keep_alive(&mut socket, &mut pinged_at, now)?;
+        keep_alive(&mut socket, paused_at, &mut pinged_at, now)?;
         health.set(readiness(passage, &phase, now));
 
         match phase {
@@ -139,13 +142,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 
 async fn wait<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut Socket<S>,
+    reading: Reading,
     stop: &mut watch::Receiver<bool>,
     phase: &Phase,
     until: Instant,
 ) -> Result<(), Lost> {
     let stoppable = matches!(phase, Phase::Subscribing { .. } | Phase::Subscribed);
     tokio::select! {
-        exchanged = socket.exchange() => exchanged.map_err(Lost::Io),
+        exchanged = socket.exchange(reading) => exchanged.map_err(Lost::Io),
         () = time::sleep_until(until.into()) => Ok(()),
         _ = stop.wait_for(|stop| *stop), if stoppable => Ok(()),
     }
@@ -174,9 +178,10 @@ fn take(
     now: Instant,
 ) -> Result<(), Lost> {
     match packet {
-        Packet::Publish(publish) => passage
-            .publish(&publish, now)
-            .map_err(|TooMany| Lost::TooMany),
+        Packet::Publish(publish) => {
+            passage.publish(&publish, now);
+            Ok(())
+        }
         Packet::SubAck(suback) => {
             let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
             if suback.return_codes != [granted] {
@@ -210,10 +215,11 @@ fn take(
 
 fn keep_alive<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut Socket<S>,
+    paused_at: Instant,
     pinged_at: &mut Instant,
     now: Instant,
 ) -> Result<(), Lost> {
-    let silent = now.saturating_duration_since(socket.read_at());
+    let silent = now.saturating_duration_since(socket.read_at().max(paused_at));
     let stuck = socket
         .unsent_since()
         .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -252,13 +258,13 @@ async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(
             if socket.unsent_since().is_none() {
                 break;
             }
-            socket.exchange().await.map_err(Lost::Io)?;
+            socket.exchange(Reading::Open).await.map_err(Lost::Io)?;
             while socket.receive()?.is_some() {}
         }
         let disconnect = Disconnect::new(DisconnectReasonCode::NormalDisconnection);
         socket.send(&Packet::Disconnect(disconnect), now)?;
         while socket.unsent_since().is_some() {
-            socket.exchange().await.map_err(Lost::Io)?;
+            socket.exchange(Reading::Open).await.map_err(Lost::Io)?;
         }
         Ok(())
     };

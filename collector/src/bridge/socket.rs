@@ -28,6 +28,15 @@ const READ_BYTES: usize = 64 * 1024;
 /// batches, a few milliseconds.
 const TURN_BYTES_MAX: usize = 256 * 1024;
 
+/// Whether a turn reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// What is there.
+    Open,
+    /// Nothing: enough is under way, and the broker's data waits in TCP.
+    Paused,
+}
+
 /// Why a packet could not be read or written.
 #[derive(Debug, Error)]
 pub(super) enum PacketError {
@@ -75,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Waits until something came in, or all that was to go out is out. Cancel
     /// safe: what moved is in the buffers.
-    pub(super) async fn exchange(&mut self) -> io::Result<()> {
+    pub(super) async fn exchange(&mut self, reading: Reading) -> io::Result<()> {
         poll_fn(|context| {
             let had_to_write = !self.outbox.is_empty() || self.unflushed;
             while !self.outbox.is_empty() {
@@ -94,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
             let all_out = self.outbox.is_empty() && !self.unflushed;
             let mut read_total = 0;
-            while read_total < TURN_BYTES_MAX {
+            while reading == Reading::Open && read_total < TURN_BYTES_MAX {
                 self.inbox.reserve(READ_BYTES);
                 match pin!(self.stream.read_buf(&mut self.inbox)).poll(context)? {
                     Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -193,7 +202,7 @@ mod tests {
         let mut found = Vec::new();
         for byte in bytes {
             far.write_all(&[byte]).await.unwrap();
-            socket.exchange().await.unwrap();
+            socket.exchange(Reading::Open).await.unwrap();
             while let Some(packet) = socket.receive().unwrap() {
                 let Packet::Publish(publish) = packet else {
                     panic!("{packet:?}");
@@ -203,7 +212,7 @@ mod tests {
         }
         assert_eq!(found, [1, 2]);
         drop(far);
-        assert!(socket.exchange().await.is_err());
+        assert!(socket.exchange(Reading::Open).await.is_err());
     }
 
     #[tokio::test]
@@ -214,7 +223,7 @@ mod tests {
         socket.send_puback(0x1234, now);
         socket.send(&Packet::PingReq, now).unwrap();
         assert_eq!(socket.unsent_since(), Some(now));
-        socket.exchange().await.unwrap();
+        socket.exchange(Reading::Open).await.unwrap();
         assert_eq!((socket.unsent_bytes(), socket.unsent_since()), (0, None));
         let mut expected = BytesMut::new();
         PubAck::new(0x1234, None).write(&mut expected).unwrap();
@@ -232,7 +241,7 @@ mod tests {
         far.write_all(&[0x30, 0x80, 0x80, 0x80, 0x01])
             .await
             .unwrap();
-        socket.exchange().await.unwrap();
+        socket.exchange(Reading::Open).await.unwrap();
         assert!(matches!(socket.receive(), Err(PacketError::Read(_))));
     }
 }
