@@ -12,9 +12,7 @@ use alloc::vec::Vec;
 
 use returnpath_shared::{BatchId, Epoch, INCARNATIONS_MAX, Incarnation};
 
-use crate::limit::{
-    EPOCHS_MAX, HOLES_MAX, INCARNATION_ORDER_MS, RELEASED_EPOCHS_MAX, RELEASED_HOLES_MAX,
-};
+use crate::limit::{INCARNATION_ORDER_MS, Limits};
 
 mod restore;
 mod runs;
@@ -130,7 +128,12 @@ impl Arrivals {
     ///
     /// # Errors
     /// Says which bound leaves no room; nothing has changed then.
-    pub(crate) fn take(&mut self, id: BatchId, received_unix_ms: i64) -> Result<Forgotten, Full> {
+    pub(crate) fn take(
+        &mut self,
+        id: BatchId,
+        received_unix_ms: i64,
+        limits: &Limits,
+    ) -> Result<Forgotten, Full> {
         let Epoch { incarnation, start } = id.epoch;
         let late = self.standing(id) == Standing::Late;
         let new_epoch = self
@@ -142,10 +145,10 @@ impl Arrivals {
             .map_or(id.sequence.0 > 1, |arrived| {
                 arrived.sequences.opens_hole(id.sequence.0)
             });
-        if new_epoch && !late && self.held_epochs() >= EPOCHS_MAX {
+        if new_epoch && !late && self.held_epochs() >= limits.epochs_max {
             return Err(Full::Epochs);
         }
-        if opens_hole && !late && self.held_holes() >= HOLES_MAX {
+        if opens_hole && !late && self.held_holes() >= limits.holes_max {
             return Err(Full::Holes);
         }
         let mut forgotten = Forgotten::default();
@@ -156,7 +159,7 @@ impl Arrivals {
             .epoch_entered(start)
             .sequences
             .insert(id.sequence.0);
-        self.forget_beyond_bounds(&mut forgotten);
+        self.forget_beyond_bounds(limits, &mut forgotten);
         Ok(forgotten)
     }
 
@@ -169,6 +172,7 @@ impl Arrivals {
         sender: Epoch,
         oldest_held: &[BatchId],
         received_unix_ms: i64,
+        limits: &Limits,
     ) -> Forgotten {
         let mut forgotten = Forgotten::default();
         let Some(at) = self.enter(sender.incarnation, received_unix_ms, &mut forgotten) else {
@@ -198,7 +202,7 @@ impl Arrivals {
             };
             known.held_from = known.held_from.max(held_from);
         }
-        self.forget_beyond_bounds(&mut forgotten);
+        self.forget_beyond_bounds(limits, &mut forgotten);
         forgotten
     }
 
@@ -278,15 +282,15 @@ impl Arrivals {
             .sum()
     }
 
-    fn forget_beyond_bounds(&mut self, forgotten: &mut Forgotten) {
+    fn forget_beyond_bounds(&mut self, limits: &Limits, forgotten: &mut Forgotten) {
         let mut released_epochs: usize = self.incarnations.iter().map(Known::released_epochs).sum();
         for known in &mut self.incarnations {
-            while released_epochs > RELEASED_EPOCHS_MAX && known.released_epochs() > 0 {
+            while released_epochs > limits.released_epochs_max && known.released_epochs() > 0 {
                 known.forget_oldest_epoch();
                 released_epochs -= 1;
                 forgotten.epochs += 1;
             }
-            forgotten.holes += known.forget_holes_beyond_bound();
+            forgotten.holes += known.forget_holes_beyond(limits.released_holes_max);
         }
     }
 }
@@ -345,11 +349,11 @@ impl Known {
         self.forgotten_below_start = oldest.start.saturating_add(1);
     }
 
-    fn forget_holes_beyond_bound(&mut self) -> u64 {
+    fn forget_holes_beyond(&mut self, released_holes_max: usize) -> u64 {
         let mut forgotten = 0;
         for at in 0..self.epochs.len() {
-            while self.epochs[at].sequences.runs.len() > RELEASED_HOLES_MAX
-                && self.released_holes(&self.epochs[at]) > RELEASED_HOLES_MAX
+            while self.epochs[at].sequences.runs.len() > released_holes_max
+                && self.released_holes(&self.epochs[at]) > released_holes_max
             {
                 self.epochs[at].sequences.forget_lowest_hole();
                 forgotten += 1;

@@ -1,6 +1,36 @@
 //! Every bound of what is kept per box and per partition, with its reason and
 //! what happens there. Bounds of the wire are in `returnpath_shared`.
 
+/// The bounds on what is remembered of one box. [`Limits::DEFAULT`] is what a
+/// collector runs with; tests choose small ones to come to them quickly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// See [`EPOCHS_MAX`].
+    pub epochs_max: usize,
+    /// See [`RELEASED_EPOCHS_MAX`].
+    pub released_epochs_max: usize,
+    /// See [`HOLES_MAX`].
+    pub holes_max: usize,
+    /// See [`RELEASED_HOLES_MAX`].
+    pub released_holes_max: usize,
+}
+
+impl Limits {
+    /// What a collector runs with.
+    pub const DEFAULT: Self = Self {
+        epochs_max: EPOCHS_MAX,
+        released_epochs_max: RELEASED_EPOCHS_MAX,
+        holes_max: HOLES_MAX,
+        released_holes_max: RELEASED_HOLES_MAX,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 /// How long a record waits for the one before it, in ms. Bridges hand over
 /// within single milliseconds of each other; a person does not see 50.
 /// Then refining goes on without the missing one.

@@ -12,6 +12,7 @@ use crate::{
     device::{self, Device},
     encode::{Rejected, put_rejected},
     envelope::Envelope,
+    limit::Limits,
     order::Moment,
     output::{Destination, Output},
     record::RawRecord,
@@ -34,6 +35,7 @@ use waiting::{DeviceIndex, Keep, Slot, Waiting};
 pub struct Partition {
     devices: Vec<Device>,
     index: BTreeMap<Box<[u8]>, DeviceIndex>,
+    limits: Limits,
     unread: Versioned<Unread>,
     waiting: Waiting,
     /// Devices that the open transaction has touched.
@@ -50,6 +52,15 @@ impl Partition {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that knows no box and remembers within other bounds.
+    #[must_use]
+    pub fn with_limits(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
     }
 
     /// Takes one record of the changelog, oldest first; the last of a key
@@ -284,6 +295,7 @@ impl Partition {
             record,
             envelope,
             device: &mut self.devices[device],
+            limits: &self.limits,
             unpacker: &mut self.unpacker,
             shared: &mut self.shared,
             counts: &mut self.counts,

@@ -18,7 +18,7 @@ use crate::{
     encode::{Rejected, RejectedEvent, put_refined, put_rejected, put_shared},
     envelope::{Envelope, without_batch},
     fields::Fields,
-    limit::{EPOCHS_MAX, HOLES_MAX},
+    limit::Limits,
     output::{Destination, Output},
     record::RawRecord,
     rejection::Rejection,
@@ -30,6 +30,7 @@ pub(crate) struct Refining<'a> {
     pub(crate) record: &'a RawRecord<'a>,
     pub(crate) envelope: &'a Envelope<'a>,
     pub(crate) device: &'a mut Device,
+    pub(crate) limits: &'a Limits,
     pub(crate) unpacker: &'a mut Unpacker,
     /// Scratch for what the events of a batch share.
     pub(crate) shared: &'a mut Vec<u8>,
@@ -58,6 +59,7 @@ impl Refining<'_> {
                     declaration.sender,
                     &declaration.oldest_held,
                     self.record.received_unix_ms,
+                    self.limits,
                 );
                 self.count_forgotten(forgotten);
             }
@@ -82,15 +84,15 @@ impl Refining<'_> {
             Standing::Late => self.counts.late_batches += 1,
             Standing::New => {}
         }
-        let taken = self
-            .device
-            .arrivals
-            .change()
-            .take(id, self.record.received_unix_ms);
+        let taken =
+            self.device
+                .arrivals
+                .change()
+                .take(id, self.record.received_unix_ms, self.limits);
         match taken {
             Ok(forgotten) => self.count_forgotten(forgotten),
             Err(full) => {
-                let why = Rejection::new(RejectionReason::StateBound, full.detail());
+                let why = Rejection::new(RejectionReason::StateBound, full.detail(self.limits));
                 return self.reject_unopened(&why);
             }
         }
@@ -107,6 +109,7 @@ impl Refining<'_> {
             record,
             envelope,
             device,
+            limits: _,
             unpacker,
             shared,
             counts,
@@ -318,11 +321,16 @@ fn reject_batch(
 }
 
 impl Full {
-    fn detail(self) -> Cow<'static, str> {
+    fn detail(self, limits: &Limits) -> Cow<'static, str> {
+        let Limits {
+            epochs_max,
+            holes_max,
+            ..
+        } = limits;
         match self {
             Self::Incarnations => "the box has more queue files than are remembered".into(),
-            Self::Epochs => format!("the box has more than {EPOCHS_MAX} starts open").into(),
-            Self::Holes => format!("the box has left more than {HOLES_MAX} gaps").into(),
+            Self::Epochs => format!("the box has more than {epochs_max} starts open").into(),
+            Self::Holes => format!("the box has left more than {holes_max} gaps").into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use returnpath_refinery::{Counts, Destination, Output, Partition, RawRecord};
+use returnpath_refinery::{Counts, Destination, Limits, Output, Partition, RawRecord};
 use returnpath_shared::{
     BatchId, Epoch, Incarnation, Lane, Sequence, Stream,
     wire::{self, Event, event},
@@ -232,15 +232,21 @@ pub(crate) struct Running {
     pub(crate) partition: Partition,
     pub(crate) changelog: Changelog,
     pub(crate) now_ms: u64,
+    limits: Limits,
     next_offset: i64,
 }
 
 impl Running {
     pub(crate) fn new() -> Self {
+        Self::with_limits(Limits::DEFAULT)
+    }
+
+    pub(crate) fn with_limits(limits: Limits) -> Self {
         Self {
-            partition: Partition::new(),
+            partition: Partition::with_limits(limits),
             changelog: Changelog::new(),
             now_ms: 1_000,
+            limits,
             next_offset: 0,
         }
     }
@@ -286,7 +292,7 @@ impl Running {
 
     /// A partition on another node, loaded from the changelog.
     pub(crate) fn restored(&self) -> Partition {
-        let mut partition = Partition::new();
+        let mut partition = Partition::with_limits(self.limits);
         for (key, value) in &self.changelog {
             partition.restore(key, value.as_deref()).unwrap();
         }
