@@ -152,7 +152,7 @@ impl Metrics {
         );
         registry.register("records", "Raw records read", self.records.clone());
         registry.register(
-            "refined",
+            "events_refined",
             "Events written to the refined topics, committed",
             self.refined.clone(),
         );

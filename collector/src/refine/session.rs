@@ -374,6 +374,10 @@ impl Session {
 
     /// Stable offsets, then the changelog, then reading begins.
     fn assigned(&mut self, partitions: &[i32], worker: &Worker) -> Result<(), Exit> {
+        if partitions.is_empty() {
+            // A rebalance that changed nothing for us must be answered too.
+            return self.source.accept(&[]).map_err(broken);
+        }
         let restore_began = Instant::now();
         // Kafka counts the open transaction from its first record, and loading
         // may take seconds.

@@ -12,7 +12,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use returnpath_refinery::{Destination, Record};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Error, Worker,
@@ -271,7 +271,8 @@ fn retry(
 fn failure(what: &str, error: &KafkaError) -> Failure {
     match classify(error) {
         Verdict::Abort => {
-            warn!("aborting the transaction: {what}: {error}");
+            // Weather: a rebalance, an election, a record refused.
+            info!("aborting the transaction: {what}: {error}");
             Failure::Abort
         }
         Verdict::Retry | Verdict::Rebuild => Failure::Broken(Broken(format!("{what}: {error}"))),
