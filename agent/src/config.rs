@@ -51,8 +51,8 @@ pub struct Config {
     pub health_interval: Option<Duration>,
     /// What is logged.
     pub log_level: LevelFilter,
-    /// How long a stop waits for the last receipts.
-    pub shutdown_grace: Duration,
+    /// How long an orderly stop may take.
+    pub shutdown_deadline: Duration,
 }
 
 /// `[identity]`
@@ -99,6 +99,8 @@ pub struct QueueConfig {
     pub directory: PathBuf,
     /// Bound of the file.
     pub bytes_max: u64,
+    /// Bound in batches.
+    pub batches_max: usize,
     /// Bound in powered uptime.
     pub age_max: Duration,
     /// Between writes of ordinary batches.
@@ -142,6 +144,16 @@ pub struct LinkSettings {
     pub window_batches_max: u16,
     /// Backlog batches a second.
     pub backlog_rate: u16,
+    /// A batch older than this goes by the backlog lane.
+    pub live_age_max: Duration,
+    /// Wait for the receipt of proof and backlog.
+    pub resend_after_prompt: Duration,
+    /// Wait for the receipt of an ordinary batch.
+    pub resend_after: Duration,
+    /// Longest pause between probes.
+    pub resend_after_max: Duration,
+    /// Longest wait before the first attempt.
+    pub reconnect_wait_base: Duration,
     /// Longest wait before a reconnect.
     pub reconnect_wait_max: Duration,
     /// Spread of reconnects after a connection was lost.
@@ -225,7 +237,9 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
             _ => None,
         },
     );
-    let grace_ms = reader.section("shutdown").integer("grace_ms", 0, 60_000);
+    let deadline_ms = reader
+        .section("shutdown")
+        .integer("deadline_ms", 1_000, 60_000);
     Some(Config {
         identity: identity?,
         intake: intake?,
@@ -238,7 +252,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
             minutes => Some(Duration::from_secs(minutes * 60)),
         },
         log_level: log_level?,
-        shutdown_grace: Duration::from_millis(grace_ms?),
+        shutdown_deadline: Duration::from_millis(deadline_ms?),
     })
 }
 
@@ -300,6 +314,7 @@ fn intake(section: &mut Section<'_, '_>) -> Option<IntakeConfig> {
 fn queue(section: &mut Section<'_, '_>) -> Option<QueueConfig> {
     let directory = section.path("directory");
     let bytes_max = section.integer("bytes_max", 1 << 20, 1 << 30);
+    let batches_max = section.integer("batches_max", 16, 65_536);
     let age_max_hours = section.integer("age_max_hours", 1, 8_760);
     let flush_interval_s = section.integer("flush_interval_s", 5, 600);
     let memory_bytes_max = section.integer("memory_bytes_max", 64 << 10, 16 << 20);
@@ -315,6 +330,7 @@ fn queue(section: &mut Section<'_, '_>) -> Option<QueueConfig> {
     Some(QueueConfig {
         directory: directory?,
         bytes_max: bytes_max?,
+        batches_max: usize::try_from(batches_max?).ok()?,
         age_max: Duration::from_secs(age_max_hours? * 3_600),
         flush_interval: Duration::from_secs(flush_interval_s?),
         memory_bytes_max: usize::try_from(memory_bytes_max?).ok()?,
@@ -344,6 +360,11 @@ fn link(section: &mut Section<'_, '_>) -> Option<LinkSettings> {
     let acknowledgement_timeout_s = section.integer("acknowledgement_timeout_s", 5, 300);
     let window_batches_max = section.integer("window_batches_max", 1, 64);
     let backlog_rate = section.integer("backlog_rate", 0, 1_000);
+    let live_age_max_s = section.integer("live_age_max_s", 10, 3_600);
+    let resend_after_prompt_ms = section.integer("resend_after_prompt_ms", 1_500, 60_000);
+    let resend_after_s = section.integer("resend_after_s", 31, 600);
+    let resend_after_max_s = section.integer("resend_after_max_s", 31, 3_600);
+    let reconnect_wait_base_ms = section.integer("reconnect_wait_base_ms", 10, 60_000);
     let reconnect_wait_max_s = section.integer("reconnect_wait_max_s", 1, 3_600);
     let reconnect_spread_ms = section.integer("reconnect_spread_ms", 0, 3_600_000);
     Some(LinkSettings {
@@ -353,6 +374,11 @@ fn link(section: &mut Section<'_, '_>) -> Option<LinkSettings> {
         acknowledgement_timeout: Duration::from_secs(acknowledgement_timeout_s?),
         window_batches_max: u16::try_from(window_batches_max?).ok()?,
         backlog_rate: u16::try_from(backlog_rate?).ok()?,
+        live_age_max: Duration::from_secs(live_age_max_s?),
+        resend_after_prompt: Duration::from_millis(resend_after_prompt_ms?),
+        resend_after: Duration::from_secs(resend_after_s?),
+        resend_after_max: Duration::from_secs(resend_after_max_s?),
+        reconnect_wait_base: Duration::from_millis(reconnect_wait_base_ms?),
         reconnect_wait_max: Duration::from_secs(reconnect_wait_max_s?),
         reconnect_spread: Duration::from_millis(reconnect_spread_ms?),
     })

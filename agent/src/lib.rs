@@ -6,9 +6,13 @@
 //! this crate is the thin shell around it. `link` and `identity` also serve
 //! the simulated fleet, which holds many boxes in one process.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod exit;
 pub mod identity;
 pub mod intake;
 pub mod link;
+pub mod process;
 pub mod queue;
+pub mod run;

@@ -96,12 +96,23 @@ pub enum CloseReason {
     /// The network, TLS or the protocol failed.
     #[error("{0}")]
     Failed(String),
+    /// The other end closed or reset an established connection.
+    #[error("the broker closed the connection")]
+    Dropped,
     /// The broker went away in an orderly way.
     #[error("the broker disconnected: {0}")]
     Disconnected(String),
     /// Nothing moved for too long.
     #[error("no progress for {0:?}")]
     NoProgress(Duration),
+}
+
+impl CloseReason {
+    /// Whether the broker ended it: it does so to everyone at once.
+    #[must_use]
+    pub fn is_by_broker(&self) -> bool {
+        matches!(self, Self::Dropped | Self::Disconnected(_))
+    }
 }
 
 /// Why a publish was not taken. Nothing was sent.

@@ -80,6 +80,23 @@ impl QueueError {
             Self::Open { source, .. } if source.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
         )
     }
+
+    /// Whether the directory is missing or not ours, which no flash does.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Directory { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::PermissionDenied
+            ),
+            Self::Open { source, .. } => {
+                source.sqlite_error_code() == Some(ErrorCode::PermissionDenied)
+            }
+            Self::Thread(_) => true,
+        }
+    }
 }
 
 /// What the file held when it was opened, beside its batches.

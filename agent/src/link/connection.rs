@@ -8,7 +8,7 @@ use prost::Message as _;
 use returnpath_shared::{BatchId, Downlink, MQTT_PACKET_BYTES_MAX, wire};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, IncomingPacketSizeLimit, MqttOptions, Packet,
-    PubAckReason, Publish, PublishNoticeError, PublishResult, QoS, SubscribeReasonCode,
+    PubAckReason, Publish, PublishNoticeError, PublishResult, QoS, StateError, SubscribeReasonCode,
     TlsConfiguration, Transport,
 };
 use rustix::net::sockopt;
@@ -220,6 +220,26 @@ impl Driver {
 fn classify(error: &ConnectionError) -> CloseReason {
     if let ConnectionError::ConnectionRefused(code) = error {
         return CloseReason::Refused(format!("{code:?}"));
+    }
+    let state_error = match error {
+        ConnectionError::MqttState(error) => Some(error),
+        _ => None,
+    };
+    let io_error = match (error, state_error) {
+        (ConnectionError::Io(error), _) | (_, Some(StateError::Io(error))) => Some(error),
+        _ => None,
+    };
+    let dropped = io_error.is_some_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        )
+    });
+    if dropped || matches!(state_error, Some(StateError::ConnectionAborted)) {
+        return CloseReason::Dropped;
     }
     // rumqttc's messages carry some of their causes and not others.
     let mut text = error.to_string();

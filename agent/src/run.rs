@@ -1,0 +1,616 @@
+//! The event loop: one function that waits and yields an event, one that
+//! changes state and never waits.
+//!
+//! Order that it keeps: effects of the core are carried out in the order in
+//! which they come, so an answer `durable` follows the commit or receipt that
+//! makes it true, and a batch leaves the file only after its receipt. A stop
+//! is: no new events, everything committed, clients answered, file closed,
+//! broker told, exit. A part that ends unasked ends the process; the supervisor
+//! starts it anew.
+
+mod report;
+mod settings;
+
+use std::{collections::BTreeMap, future::pending, io, num::NonZeroU32, time::Duration};
+
+use prost::Message as _;
+use returnpath_delivery::{
+    Acceptance, Answer as LaterAnswer, BootFacts, ClientToken, CommitOutcome, Delivery, Dial,
+    Effect, FirstAnswer, Input, Loss, PubAckOutcome, Publish, Reconnect, SendingClock, Start,
+    Unreadable, Uptime,
+};
+use returnpath_shared::{DeviceId, Epoch, Incarnation, wire};
+use rustix::process::getuid;
+use thiserror::Error;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::{self, TrustedTime},
+    config::Config,
+    exit::Exit,
+    identity::{Identity, IdentityError},
+    intake::{
+        Answer, Incoming, Intake, Permissions, Refusal, RefusalReason, Reply, Request, SocketError,
+    },
+    link::{
+        Acknowledgement, CloseReason, Link, LinkConfig, LinkEvent, PublishError, TlsError,
+        client_config,
+    },
+    queue::{self, OpenQueue, Outcome, Queue, QueueError},
+};
+
+/// Requests taken before effects are carried out: amortises them in a burst,
+/// and is short against the 50 ms that no client may wait.
+const REQUESTS_PER_TURN: usize = 64;
+
+/// While the clock is not synchronised it is looked at this often; afterwards
+/// only when the agent is awake anyway.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the broker's goodbye may take.
+const DISCONNECT_GRACE: Duration = Duration::from_secs(1);
+
+/// Why the agent did not run, or stopped unasked.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The box's identity is unusable.
+    #[error("identity")]
+    Identity(#[from] IdentityError),
+    /// The certificate names another device than the configuration.
+    #[error("identity.device is {configured}, but the certificate names {certified}")]
+    OtherDevice {
+        /// From the configuration.
+        configured: DeviceId,
+        /// From the certificate.
+        certified: DeviceId,
+    },
+    /// Certificate and key cannot be used.
+    #[error("identity")]
+    Tls(#[from] TlsError),
+    /// The queue cannot be used.
+    #[error("queue")]
+    Queue(#[from] QueueError),
+    /// The socket cannot be made.
+    #[error("intake")]
+    Socket(#[from] SocketError),
+    /// The runtime or signals cannot be set up.
+    #[error("the system refused")]
+    System(#[from] io::Error),
+    /// A part ended that should not have.
+    #[error("the {0} ended unasked")]
+    Ended(&'static str),
+}
+
+impl RunError {
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Identity(_) | Self::OtherDevice { .. } | Self::Tls(_) => Exit::Configuration,
+            Self::Socket(SocketError::Group { .. }) => Exit::Configuration,
+            Self::Socket(SocketError::InUse { .. }) => Exit::TemporaryFailure,
+            Self::Queue(error) if error.is_in_use() => Exit::TemporaryFailure,
+            Self::Queue(_) | Self::Socket(_) => Exit::CannotCreate,
+            Self::System(_) | Self::Ended(_) => Exit::Software,
+        }
+    }
+}
+
+/// Runs the agent until a signal stops it. Needs a tokio runtime with time,
+/// network and signals.
+///
+/// # Errors
+/// When it cannot start, or a part ends unasked.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let mut agent = Agent::start(config)?;
+    agent.carry_out_effects();
+    let stopping = loop {
+        let event = agent.next().await;
+        agent.apply(event)?;
+        if let Some(stopping) = agent.stopped() {
+            break stopping;
+        }
+    };
+    agent.finish(stopping).await;
+    Ok(())
+}
+
+/// What the loop waits for.
+#[derive(Debug)]
+enum Event {
+    Request(Option<Incoming>),
+    Queue(Option<Outcome>),
+    Link(LinkEvent),
+    Timer,
+    Stop,
+}
+
+/// How a stop came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stopping {
+    InOrder,
+    CutShort,
+}
+
+struct Agent {
+    config: Config,
+    device: DeviceId,
+    epoch: Epoch,
+    delivery: Delivery,
+    queue: Queue,
+    link: Link,
+    intake: Intake,
+    terminate: Signal,
+    interrupt: Signal,
+
+    reconnect: Reconnect,
+    /// The attempt that is due; `None` while there is a connection.
+    dial: Option<Dial>,
+    connections: u32,
+    link_error: Option<String>,
+
+    trusted: TrustedTime,
+    clock_due: Uptime,
+    health_due: Option<Uptime>,
+
+    /// Clients that wait for `durable`; bounded by the unanswered requests
+    /// that clients may have.
+    waiting: BTreeMap<ClientToken, Reply>,
+    next_token: u64,
+
+    /// Since when the agent stops.
+    stop_began: Option<Uptime>,
+    core_stopped: bool,
+    stop_signals: u32,
+}
+
+impl Agent {
+    fn start(config: Config) -> Result<Self, RunError> {
+        let identity = Identity::load(&config.identity.files)?;
+        if let Some(configured) = &config.identity.device
+            && *configured != identity.device
+        {
+            return Err(RunError::OtherDevice {
+                configured: configured.clone(),
+                certified: identity.device,
+            });
+        }
+        let mut open = open_queue(&config)?;
+        let trusted = TrustedTime::new(open.found().trusted_unix_s);
+        let tls = client_config(&identity, trusted.clone())?;
+        // Last of what can fail by configuration, so that no client connects
+        // to an agent that does not start.
+        let permissions = Permissions::new(getuid().as_raw(), &config.intake.allow);
+        let intake = Intake::listen(&config.intake, permissions)?;
+
+        let now = Uptime(clock::uptime_ms());
+        let has_file = open.has_file();
+        let start = start(&open, &config);
+        let epoch = start.epoch;
+        let settings = settings::delivery(&config);
+        let mut delivery = open.each_batch(|batches| Delivery::new(settings, start, batches, now));
+        if !has_file {
+            delivery.handle(Input::RebuildFailed, now);
+        }
+
+        let brokers = config.link.brokers.clone();
+        let addresses = u32::try_from(brokers.len())
+            .ok()
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::MIN);
+        let mut reconnect = Reconnect::new(
+            settings::reconnect(&config),
+            &identity.device,
+            addresses,
+            clock::random_u64(),
+        );
+        let dial = Some(reconnect.first(now));
+        let link = Link::new(LinkConfig {
+            device: identity.device.clone(),
+            brokers,
+            tls,
+            keep_alive: config.link.keep_alive,
+            connect_timeout: config.link.connect_timeout,
+            acknowledgement_timeout: config.link.acknowledgement_timeout,
+            in_flight_max: settings::IN_FLIGHT_MAX,
+        });
+        info!(
+            device = %identity.device,
+            %epoch,
+            version = env!("CARGO_PKG_VERSION"),
+            sqlite = queue::sqlite_version(),
+            socket = %config.intake.socket.display(),
+            "started"
+        );
+        Ok(Self {
+            device: identity.device,
+            epoch,
+            delivery,
+            queue: open.spawn()?,
+            link,
+            intake,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reconnect,
+            dial,
+            connections: 0,
+            link_error: None,
+            trusted,
+            clock_due: now,
+            health_due: config.health_interval.map(|interval| now.plus(interval)),
+            waiting: BTreeMap::new(),
+            next_token: 0,
+            stop_began: None,
+            core_stopped: false,
+            stop_signals: 0,
+            config,
+        })
+    }
+
+    /// Waits. Every branch is cancel-safe: nothing is taken that is not
+    /// returned.
+    async fn next(&mut self) -> Event {
+        let due = self.due();
+        let timer = async {
+            match due {
+                Some(due) => sleep(due.since(Uptime(clock::uptime_ms()))).await,
+                None => pending().await,
+            }
+        };
+        // Fair: tokio picks at random among what is ready, so that a flood of
+        // requests does not starve receipts.
+        tokio::select! {
+            incoming = self.intake.next() => Event::Request(incoming),
+            outcome = self.queue.next() => Event::Queue(outcome),
+            event = self.link.next() => Event::Link(event),
+            () = timer => Event::Timer,
+            Some(()) = self.terminate.recv() => Event::Stop,
+            Some(()) = self.interrupt.recv() => Event::Stop,
+        }
+    }
+
+    fn due(&self) -> Option<Uptime> {
+        let clock_due = (!self.trusted.is_synchronised()).then_some(self.clock_due);
+        let deadline = self
+            .stop_began
+            .map(|began| began.plus(self.config.shutdown_deadline));
+        [
+            self.delivery.poll_timeout(),
+            self.dial.map(|dial| dial.at),
+            clock_due,
+            self.health_due,
+            deadline,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Changes state; never waits.
+    fn apply(&mut self, event: Event) -> Result<(), RunError> {
+        let now = Uptime(clock::uptime_ms());
+        self.observe_clock(now);
+        match event {
+            Event::Request(Some(incoming)) => {
+                self.request(incoming, now);
+                for _ in 1..REQUESTS_PER_TURN {
+                    let Some(incoming) = self.intake.try_next() else {
+                        break;
+                    };
+                    self.request(incoming, now);
+                }
+            }
+            Event::Request(None) => return Err(RunError::Ended("intake")),
+            Event::Queue(Some(outcome)) => self.stored(outcome, now),
+            Event::Queue(None) => return Err(RunError::Ended("queue")),
+            Event::Link(event) => self.linked(event, now),
+            Event::Timer => self.timer(now),
+            Event::Stop => self.stop(now),
+        }
+        self.carry_out_effects();
+        Ok(())
+    }
+
+    fn request(&mut self, incoming: Incoming, now: Uptime) {
+        let Incoming { request, reply } = incoming;
+        let event = match request {
+            Request::Event(event) => *event,
+            Request::Status => {
+                let report = self.report(now);
+                reply.send(&Answer::Report(report));
+                return;
+            }
+        };
+        let token = self.token();
+        match self.delivery.accept(event, token, now) {
+            Acceptance::Accepted { epoch, ordinal } => {
+                reply.send(&Answer::Accepted(epoch, ordinal));
+            }
+            Acceptance::Pending { .. } => {
+                self.waiting.insert(token, reply);
+            }
+            Acceptance::Repeated {
+                epoch,
+                ordinal,
+                answer,
+            } => reply.send(&match answer {
+                FirstAnswer::Accepted => Answer::Accepted(epoch, ordinal),
+                FirstAnswer::Durable => Answer::Durable(epoch, ordinal),
+            }),
+            Acceptance::Busy => reply.send(&Answer::Busy),
+            Acceptance::TooLarge { length, length_max } => {
+                let reason = RefusalReason::TooLarge;
+                self.intake.counters().refuse(reason);
+                reply.send(&Answer::Refused(Refusal {
+                    reason,
+                    field: Some("event".into()),
+                    expected: Some(format!(
+                        "at most {length_max} bytes encoded, these are {length}"
+                    )),
+                }));
+            }
+        }
+    }
+
+    fn token(&mut self) -> ClientToken {
+        self.next_token += 1;
+        ClientToken(self.next_token)
+    }
+
+    fn stored(&mut self, outcome: Outcome, now: Uptime) {
+        match outcome {
+            Outcome::Committed { number, outcome } => {
+                if outcome != CommitOutcome::Done {
+                    warn!(number, ?outcome, "commit did not stand");
+                }
+                self.delivery
+                    .handle(Input::Committed { number, outcome }, now);
+            }
+            Outcome::Loaded { id, bytes } => {
+                let bytes = bytes.ok_or(Unreadable);
+                self.delivery.handle(Input::Loaded { id, bytes }, now);
+            }
+            Outcome::Rebuilt { epoch, copied } => {
+                self.epoch = epoch;
+                self.delivery.rebuilt(epoch, copied, now);
+            }
+            Outcome::RebuildFailed => self.delivery.handle(Input::RebuildFailed, now),
+            // Asked for in `finish` only.
+            Outcome::Closed => {}
+        }
+    }
+
+    fn linked(&mut self, event: LinkEvent, now: Uptime) {
+        match event {
+            LinkEvent::Connected => {
+                info!("connected");
+                self.connections = self.connections.saturating_add(1);
+                self.link_error = None;
+                self.reconnect.connected(now);
+                self.delivery.handle(Input::LinkUp, now);
+            }
+            LinkEvent::Acknowledged { id, answer } => {
+                let outcome = match answer {
+                    Acknowledgement::Taken => PubAckOutcome::Ok,
+                    Acknowledgement::Refused(reason) => PubAckOutcome::Refused(reason),
+                    Acknowledgement::Later => PubAckOutcome::Retry,
+                };
+                self.delivery.handle(Input::PubAck { id, outcome }, now);
+            }
+            LinkEvent::Receipt(receipt) => self.delivery.handle(Input::Receipt(&receipt), now),
+            LinkEvent::Closed(reason) => self.disconnected(&reason, now),
+        }
+    }
+
+    fn disconnected(&mut self, reason: &CloseReason, now: Uptime) {
+        let loss = if reason.is_by_broker() {
+            Loss::ByBroker
+        } else {
+            Loss::Other
+        };
+        let dial = self.reconnect.lost(loss, now);
+        warn!(%reason, next_in = ?dial.at.since(now), "not connected");
+        self.link_error = Some(reason.to_string());
+        self.dial = Some(dial);
+        self.delivery.handle(Input::LinkDown, now);
+    }
+
+    fn timer(&mut self, now: Uptime) {
+        if let Some(dial) = self.dial
+            && dial.at <= now
+        {
+            self.dial = None;
+            self.link.connect(dial.address);
+        }
+        if let (Some(due), Some(interval)) = (self.health_due, self.config.health_interval)
+            && due <= now
+        {
+            self.health_due = Some(now.plus(interval));
+            let status = self.delivery.status(now);
+            let counters = self.intake.counters();
+            let health = report::health(&status, self.reconnects(), counters, now.0);
+            let token = self.token();
+            // A busy agent skips a report on itself; the next one says more.
+            let _acceptance = self.delivery.accept(health, token, now);
+        }
+        self.delivery.tick(now);
+    }
+
+    fn observe_clock(&mut self, now: Uptime) {
+        if now < self.clock_due {
+            return;
+        }
+        self.clock_due = now.plus(CLOCK_INTERVAL);
+        let before = self.trusted.is_synchronised();
+        let synchronised = self.config.clock.is_synchronised();
+        let unix_ms = clock::unix_ms();
+        self.trusted.observe(unix_ms, synchronised);
+        if synchronised {
+            self.queue
+                .request(queue::Request::Trusted(self.trusted.floor_unix_s()));
+        }
+        if synchronised && !before {
+            info!(unix_ms, "the clock is synchronised");
+            self.delivery
+                .handle(Input::ClockSynchronised { unix_ms }, now);
+        }
+    }
+
+    fn stop(&mut self, now: Uptime) {
+        self.stop_signals += 1;
+        if self.stop_began.is_none() {
+            info!("stopping");
+            self.stop_began = Some(now);
+            self.delivery.handle(Input::Stop, now);
+        }
+    }
+
+    /// Whether the loop is to end: everything is in the file, or the deadline
+    /// has passed, or a second signal came.
+    fn stopped(&self) -> Option<Stopping> {
+        let began = self.stop_began?;
+        if self.core_stopped {
+            return Some(Stopping::InOrder);
+        }
+        let late = Uptime(clock::uptime_ms()).since(began) >= self.config.shutdown_deadline;
+        (late || self.stop_signals > 1).then_some(Stopping::CutShort)
+    }
+
+    /// Carries out what the core wants, in order, until it wants nothing.
+    fn carry_out_effects(&mut self) {
+        while let Some(effect) = self.delivery.poll_effect() {
+            match effect {
+                Effect::Publish(publish) => self.publish(publish),
+                Effect::Commit(commit) => self.queue.request(queue::Request::Commit(commit)),
+                Effect::Load(id) => self.queue.request(queue::Request::Load(id)),
+                Effect::Answer { token, answer } => {
+                    if let Some(reply) = self.waiting.remove(&token) {
+                        reply.send(&match answer {
+                            LaterAnswer::Durable { epoch, ordinal } => {
+                                Answer::Durable(epoch, ordinal)
+                            }
+                            LaterAnswer::AcceptedOnly { epoch, ordinal } => {
+                                Answer::Accepted(epoch, ordinal)
+                            }
+                        });
+                    }
+                }
+                Effect::Rebuild => {
+                    error!("the queue file is given up; making a new one");
+                    self.queue
+                        .request(queue::Request::Rebuild(new_incarnation()));
+                }
+                Effect::Stopped => self.core_stopped = true,
+            }
+        }
+    }
+
+    fn publish(&mut self, publish: Publish) {
+        let now = Uptime(clock::uptime_ms());
+        let (id, lane) = (publish.id, publish.lane);
+        let envelope = publish.into_envelope(SendingClock {
+            uptime: now,
+            unix_ms: clock::unix_ms(),
+            synchronised: self.trusted.is_synchronised(),
+        });
+        let outcome = match self.link.publish(id, lane, envelope.encode_to_vec().into()) {
+            Ok(()) => return,
+            Err(PublishError::Down | PublishError::Full) => PubAckOutcome::Retry,
+            Err(PublishError::TooLarge) => PubAckOutcome::Refused(wire::RefusalReason::TooLarge),
+        };
+        self.delivery.handle(Input::PubAck { id, outcome }, now);
+    }
+
+    fn report(&self, now: Uptime) -> serde_json::Value {
+        report::status(
+            &self.delivery.status(now),
+            &report::Facts {
+                device: self.device.as_str(),
+                epoch: self.epoch.to_string(),
+                uptime_ms: now.0,
+                clock_synchronised: self.trusted.is_synchronised(),
+                link_error: self.link_error.as_deref(),
+                reconnects: self.reconnects(),
+                queue_file_bytes: queue::size_bytes(&self.config.queue.directory),
+                queue_bytes_max: self.config.queue.bytes_max,
+                counters: self.intake.counters(),
+            },
+        )
+    }
+
+    fn reconnects(&self) -> u32 {
+        self.connections.saturating_sub(1)
+    }
+
+    /// Closes the file, tells the broker, and lets the last answers out.
+    async fn finish(mut self, stopping: Stopping) {
+        if stopping == Stopping::CutShort {
+            warn!("the stop was cut short; what was not durable may be lost");
+        }
+        self.queue.request(queue::Request::Close);
+        let closed = async {
+            loop {
+                match self.queue.next().await {
+                    Some(Outcome::Closed) | None => return,
+                    Some(_) => {}
+                }
+            }
+        };
+        let deadline = self.config.shutdown_deadline;
+        if tokio::time::timeout(deadline, closed).await.is_err() {
+            warn!("the queue file did not close in time");
+        }
+        self.link.disconnect(DISCONNECT_GRACE).await;
+        // Clients' tasks wrote their answers while the two above waited.
+        info!("stopped");
+    }
+}
+
+/// Opens the queue. Where the medium fails, the box goes on without a file;
+/// where the configuration is wrong, people must know at once.
+fn open_queue(config: &Config) -> Result<OpenQueue, QueueError> {
+    let directory = &config.queue.directory;
+    let bytes_max = config.queue.bytes_max;
+    let incarnation = new_incarnation();
+    match OpenQueue::open(directory, bytes_max, incarnation) {
+        Err(error) if !error.is_in_use() && !error.is_configuration() => {
+            error!(%error, "there is no queue file: going on in memory");
+            Ok(OpenQueue::without_file(directory, bytes_max, incarnation))
+        }
+        opened => opened,
+    }
+}
+
+fn new_incarnation() -> Incarnation {
+    loop {
+        if let Some(incarnation) = Incarnation::new(clock::random_u64()) {
+            return incarnation;
+        }
+    }
+}
+
+fn start(open: &OpenQueue, config: &Config) -> Start {
+    let found = open.found();
+    Start {
+        epoch: found.epoch,
+        boot_id: clock::boot_id(),
+        facts: BootFacts {
+            model: config.identity.model.clone(),
+            firmware: config.identity.firmware.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            sqlite_version: queue::sqlite_version().into(),
+            mount_options: found.mount_options.clone(),
+        },
+        ledger: found.ledger.clone(),
+        proof_ids: found.proof_ids.clone(),
+        anchors: found.anchors.clone(),
+        unclean: found.unclean.clone(),
+        corrupt_epochs: found.corrupt_epochs.clone(),
+        powered: found.powered,
+        seed: clock::random_u64(),
+    }
+}

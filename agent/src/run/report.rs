@@ -1,0 +1,141 @@
+//! What the agent tells about itself: the status that clients ask for, and its
+//! health events.
+
+use std::collections::BTreeMap;
+
+use returnpath_delivery::{Held, Status};
+use returnpath_shared::wire::{Event, Health, event};
+use serde_json::{Map, Value, json};
+
+use crate::{intake::Counters, process, queue};
+
+/// Facts beside those of the core.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) device: &'a str,
+    pub(super) epoch: String,
+    pub(super) uptime_ms: u64,
+    pub(super) clock_synchronised: bool,
+    pub(super) link_error: Option<&'a str>,
+    pub(super) reconnects: u32,
+    pub(super) queue_file_bytes: u64,
+    pub(super) queue_bytes_max: u64,
+    pub(super) counters: &'a Counters,
+}
+
+/// The status as JSON. Names are those of health events where both have one.
+pub(super) fn status(status: &Status, facts: &Facts<'_>) -> Value {
+    let usage = process::usage();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "device": facts.device,
+        "epoch": facts.epoch,
+        "uptimeMs": facts.uptime_ms,
+        "clockSynchronised": facts.clock_synchronised,
+        "link": {
+            "up": status.link_up,
+            "reconnects": facts.reconnects,
+            "lastError": facts.link_error,
+            "batchesInFlight": status.in_flight,
+            "window": status.window,
+        },
+        "queue": {
+            "storageGood": status.storage_good,
+            "ordinary": held(status.ordinary),
+            "proof": held(status.proof),
+            "live": held(status.live),
+            "backlog": held(status.backlog),
+            "oldestAgeS": status.oldest_age.map(|age| age.as_secs()),
+            "openEvents": status.open_events,
+            "unflushedBytes": status.unflushed_bytes,
+            "ledgerRows": status.ledger_rows,
+            "fileBytes": facts.queue_file_bytes,
+            "fileBytesMax": facts.queue_bytes_max,
+            "sqliteVersion": queue::sqlite_version(),
+        },
+        "events": {
+            "accepted": status.events_accepted,
+            "receipted": status.events_receipted,
+            "repeated": status.events_repeated,
+            "busy": status.events_busy,
+            "refused": Value::Object(refused(facts.counters)),
+            "dropped": {
+                "queueFull": status.dropped.queue_full,
+                "tooOld": status.dropped.too_old,
+                "consent": status.dropped.consent,
+                "corrupt": status.dropped.corrupt,
+                "refused": status.dropped.refused,
+            },
+            "awaitingDurable": status.waiting,
+        },
+        "batches": {
+            "sent": status.batches_sent,
+            "resent": status.batches_resent,
+            "receipted": status.batches_receipted,
+            "written": status.batches_written,
+        },
+        "flash": {
+            "writtenBytes": usage.written_bytes,
+            "batchBytesWritten": status.batch_bytes_written,
+            "commits": status.commits,
+            "commitsSynced": status.commits_synced,
+            "commitsFailed": status.commits_failed,
+        },
+        "clients": {
+            "connected": facts.counters.clients(),
+            "turnedAway": facts.counters.clients_turned_away(),
+            "tooSlow": facts.counters.clients_too_slow(),
+        },
+        "process": {
+            "residentBytes": usage.resident_bytes,
+            "anonymousBytes": usage.anonymous_bytes,
+            "cpuMs": usage.cpu_ms,
+        },
+    })
+}
+
+fn held(held: Held) -> Value {
+    json!({ "batches": held.batches, "bytes": held.bytes })
+}
+
+fn refused(counters: &Counters) -> Map<String, Value> {
+    counters
+        .refused()
+        .map(|(reason, count)| (reason.name().to_owned(), count.into()))
+        .collect()
+}
+
+/// A health event.
+pub(super) fn health(
+    status: &Status,
+    reconnects: u32,
+    counters: &Counters,
+    uptime_ms: u64,
+) -> Event {
+    let usage = process::usage();
+    let batches = |held: Held| u32::try_from(held.batches).unwrap_or(u32::MAX);
+    let refused: BTreeMap<String, u64> = counters
+        .refused()
+        .map(|(reason, count)| (reason.name().to_owned(), count))
+        .collect();
+    let health = Health {
+        agent_resident_bytes: usage.resident_bytes,
+        agent_cpu_ms: usage.cpu_ms,
+        flash_written_bytes: usage.written_bytes,
+        queue_proof_bytes: status.proof.bytes,
+        queue_ordinary_bytes: status.ordinary.bytes,
+        queue_proof_batches: batches(status.proof),
+        queue_ordinary_batches: batches(status.ordinary),
+        events_accepted: status.events_accepted,
+        events_receipted: status.events_receipted,
+        batches_resent: status.batches_resent,
+        reconnects,
+        refused,
+        temperature_decicelsius: None,
+    };
+    Event {
+        uptime_ms,
+        client_id: String::new(),
+        kind: Some(event::Kind::Health(health)),
+    }
+}
