@@ -29,7 +29,10 @@ impl Proofs {
     }
 
     pub(crate) fn to_wire(&self) -> ProofState {
-        let keys: Vec<u8> = self.keys.iter().flat_map(|key| key.to_le_bytes()).collect();
+        let mut keys = Vec::with_capacity(self.keys.len() * size_of::<u64>());
+        for key in &self.keys {
+            keys.extend_from_slice(&key.to_le_bytes());
+        }
         ProofState {
             keys: Bytes::from(keys),
         }
