@@ -156,7 +156,8 @@ impl Viewer {
         viewer
     }
 
-    /// When something happens next. Something always does.
+    /// When to look next: nothing happens before. Nothing may happen then
+    /// either, because what was planned for a channel is void after a zap.
     #[must_use]
     pub fn next_at(&self) -> Moment {
         self.agenda

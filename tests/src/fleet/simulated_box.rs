@@ -1,0 +1,320 @@
+//! One simulated box: a feed, the agent's own delivery core and link, and
+//! memory in place of flash. The loop is that of an agent without its socket:
+//! effects are carried out in order, and nothing is awaited but the next input.
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use prost::Message as _;
+use returnpath_agent::{
+    clock,
+    link::{Acknowledgement, CloseReason, Link, LinkConfig, LinkEvent, PublishError},
+};
+use returnpath_collector::audit;
+use returnpath_delivery::{
+    Acceptance, Answer, ClientToken, CommitOutcome, Config, Delivery, Dial, Effect, Input, Loss,
+    PubAckOutcome, Publish, Reconnect, ReconnectConfig, SendingClock, Start, Status, Uptime,
+};
+use returnpath_shared::{Class, DeviceId, Epoch, Ordinal, wire};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+
+use super::{counters::Counters, feed::Feed, memory::Memory};
+
+/// Goodbye to the broker.
+const DISCONNECT_GRACE: Duration = Duration::from_secs(1);
+
+/// What the boxes of a fleet are told to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Take what the feed has.
+    Feeding,
+    /// Take nothing more; send what is held.
+    Draining,
+    /// End.
+    Stopped,
+}
+
+/// What a box is made of.
+pub(super) struct Parts {
+    pub(super) device: DeviceId,
+    pub(super) start: Start,
+    pub(super) config: Config,
+    pub(super) reconnect: ReconnectConfig,
+    pub(super) link: LinkConfig,
+    pub(super) feed: Feed,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) answers: mpsc::Sender<audit::Answer>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// The box.
+pub(super) struct SimulatedBox {
+    device: DeviceId,
+    delivery: Delivery,
+    reconnect: Reconnect,
+    /// The next attempt; `None` while there is a connection or an attempt.
+    dial: Option<Dial>,
+    link: Link,
+    memory: Memory,
+    feed: Feed,
+    phase: watch::Receiver<Phase>,
+    answers: mpsc::Sender<audit::Answer>,
+    /// Answers that were given and are not handed on yet.
+    given: Vec<audit::Answer>,
+    /// When the proof events that wait for their answer were handed in. The
+    /// core bounds how many do.
+    waiting: HashMap<ClientToken, Uptime>,
+    requests: u64,
+    counters: Arc<Counters>,
+    /// What the core had counted when it was last added to `counters`.
+    counted: Status,
+    drained: bool,
+}
+
+impl SimulatedBox {
+    pub(super) fn new(parts: Parts) -> Self {
+        let now = uptime();
+        let seed = parts.start.seed;
+        let mut reconnect = Reconnect::new(parts.reconnect, &parts.device, NonZeroU32::MIN, seed);
+        let dial = Some(reconnect.first(now));
+        let mut delivery = Delivery::new(parts.config, parts.start, [], now);
+        delivery.handle(
+            Input::ClockSynchronised {
+                unix_ms: clock::unix_ms(),
+            },
+            now,
+        );
+        Self {
+            device: parts.device,
+            delivery,
+            reconnect,
+            dial,
+            link: Link::new(parts.link),
+            memory: Memory::default(),
+            feed: parts.feed,
+            phase: parts.phase,
+            answers: parts.answers,
+            given: Vec::new(),
+            waiting: HashMap::new(),
+            requests: 0,
+            counters: parts.counters,
+            counted: Status::default(),
+            drained: false,
+        }
+    }
+
+    /// Lives until it is told to stop.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.carry_out();
+            self.count();
+            for answer in self.given.split_off(0) {
+                // Nobody keeps the answers: the run is over.
+                if self.answers.send(answer).await.is_err() {
+                    return;
+                }
+            }
+            let phase = *self.phase.borrow();
+            if phase == Phase::Stopped {
+                break;
+            }
+            let wake_at = self.wake_at(phase);
+            let wake = async {
+                match wake_at {
+                    Some(at) => sleep(at.since(uptime())).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.link.next() => self.heard(event, uptime()),
+                () = wake => self.due(phase, uptime()),
+                changed = self.phase.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        if self.link.is_connected() {
+            self.counters.connected.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.link.disconnect(DISCONNECT_GRACE).await;
+    }
+
+    fn wake_at(&self, phase: Phase) -> Option<Uptime> {
+        let feed = (phase == Phase::Feeding).then(|| self.feed.next_at());
+        let dial = self.dial.map(|dial| dial.at);
+        [feed, dial, self.delivery.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn due(&mut self, phase: Phase, now: Uptime) {
+        if let Some(dial) = self.dial
+            && dial.at <= now
+        {
+            self.dial = None;
+            self.link.connect(dial.address);
+        }
+        if phase == Phase::Feeding && self.feed.next_at() <= now {
+            for event in self.feed.take(now) {
+                self.offer(event, now);
+            }
+        }
+        if self.delivery.poll_timeout().is_some_and(|at| at <= now) {
+            self.delivery.tick(now);
+        }
+    }
+
+    fn offer(&mut self, event: wire::Event, now: Uptime) {
+        self.requests += 1;
+        let token = ClientToken(self.requests);
+        let counted = match self.delivery.accept(event, token, now) {
+            Acceptance::Accepted { epoch, ordinal } => {
+                self.give(epoch, ordinal, Class::Ordinary);
+                &self.counters.accepted
+            }
+            Acceptance::Pending { .. } => {
+                self.waiting.insert(token, now);
+                return;
+            }
+            Acceptance::Repeated { .. } => &self.counters.repeated,
+            Acceptance::Busy => &self.counters.busy,
+            Acceptance::TooLarge { .. } => &self.counters.refused,
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn give(&mut self, epoch: Epoch, ordinal: Ordinal, class: Class) {
+        self.given.push(audit::Answer {
+            device: self.device.clone(),
+            epoch,
+            ordinal,
+            class,
+        });
+    }
+
+    fn heard(&mut self, event: LinkEvent, now: Uptime) {
+        match event {
+            LinkEvent::Connected => {
+                self.counters.connected.fetch_add(1, Ordering::Relaxed);
+                self.reconnect.connected(now);
+                self.delivery.handle(Input::LinkUp, now);
+            }
+            LinkEvent::Acknowledged { id, answer } => {
+                let outcome = match answer {
+                    Acknowledgement::Taken => PubAckOutcome::Ok,
+                    Acknowledgement::Refused(reason) => PubAckOutcome::Refused(reason),
+                    Acknowledgement::Later => PubAckOutcome::Retry,
+                };
+                self.delivery.handle(Input::PubAck { id, outcome }, now);
+            }
+            LinkEvent::Receipt(receipt) => self.delivery.handle(Input::Receipt(&receipt), now),
+            LinkEvent::Closed(reason) => self.closed(&reason, now),
+        }
+    }
+
+    fn closed(&mut self, reason: &CloseReason, now: Uptime) {
+        tracing::debug!(device = %self.device, "link closed: {reason}");
+        self.counters
+            .connections_lost
+            .fetch_add(1, Ordering::Relaxed);
+        if self.delivery.status(now).link_up {
+            self.counters.connected.fetch_sub(1, Ordering::Relaxed);
+            self.delivery.handle(Input::LinkDown, now);
+        }
+        let loss = if reason.is_by_broker() {
+            Loss::ByBroker
+        } else {
+            Loss::Other
+        };
+        self.dial = Some(self.reconnect.lost(loss, now));
+    }
+
+    fn carry_out(&mut self) {
+        let now = uptime();
+        while let Some(effect) = self.delivery.poll_effect() {
+            match effect {
+                Effect::Publish(publish) => self.publish(publish, now),
+                Effect::Commit(commit) => {
+                    let number = commit.number;
+                    self.memory.commit(commit);
+                    let outcome = CommitOutcome::Done;
+                    self.delivery
+                        .handle(Input::Committed { number, outcome }, now);
+                }
+                Effect::Load(id) => {
+                    let bytes = self.memory.load(id);
+                    self.delivery.handle(Input::Loaded { id, bytes }, now);
+                }
+                Effect::Answer { token, answer } => self.answer(token, answer, now),
+                // Asked for after a failed commit, which memory has not.
+                Effect::Rebuild => self.delivery.handle(Input::RebuildFailed, now),
+                Effect::Stopped => {}
+            }
+        }
+    }
+
+    fn publish(&mut self, publish: Publish, now: Uptime) {
+        let (id, lane) = (publish.id, publish.lane);
+        let envelope = publish.into_envelope(SendingClock {
+            uptime: now,
+            unix_ms: clock::unix_ms(),
+            synchronised: true,
+        });
+        let refused = self.link.publish(id, lane, envelope.encode_to_vec().into());
+        let outcome = match refused {
+            Ok(()) => return,
+            Err(PublishError::Down | PublishError::Full) => PubAckOutcome::Retry,
+            Err(PublishError::TooLarge) => PubAckOutcome::Refused(wire::RefusalReason::TooLarge),
+        };
+        self.delivery.handle(Input::PubAck { id, outcome }, now);
+    }
+
+    fn answer(&mut self, token: ClientToken, answer: Answer, now: Uptime) {
+        let counted = match answer {
+            Answer::Durable { epoch, ordinal } => {
+                self.give(epoch, ordinal, Class::Proof);
+                &self.counters.durable
+            }
+            Answer::AcceptedOnly { epoch, ordinal } => {
+                self.give(epoch, ordinal, Class::Ordinary);
+                &self.counters.not_durable
+            }
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
+        if let Some(since) = self.waiting.remove(&token) {
+            let after = now.since(since).as_millis();
+            self.counters
+                .proof_latency
+                .record(u64::try_from(after).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn count(&mut self) {
+        let status = self.delivery.status(uptime());
+        self.counters.add(&self.counted, &status);
+        self.counted = status;
+        let holds_nothing = status.ordinary.batches + status.proof.batches == 0
+            && status.open_events == 0
+            && status.waiting == 0;
+        let drained = holds_nothing && *self.phase.borrow() != Phase::Feeding;
+        if drained && !self.drained {
+            self.drained = true;
+            self.counters.drained.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn uptime() -> Uptime {
+    Uptime(clock::uptime_ms())
+}
