@@ -8,7 +8,7 @@ use rdkafka::{
     consumer::ConsumerGroupMetadata,
     error::KafkaError,
     message::DeliveryResult,
-    producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext},
+    producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
 use returnpath_refinery::{Destination, Record};
@@ -58,7 +58,9 @@ pub(super) enum Failure {
 
 /// A producer with its transactional id.
 pub(super) struct Sink {
-    producer: BaseProducer<SinkContext>,
+    /// With a thread of its own that serves its events: an abort waits until
+    /// the records it purged have been told of, and can tell nobody itself.
+    producer: ThreadedProducer<SinkContext>,
     names: TopicNames,
     is_open: bool,
 }
