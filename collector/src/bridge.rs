@@ -34,20 +34,21 @@ use thiserror::Error;
 use tokio::{
     runtime,
     sync::{oneshot, watch},
-    task, time,
+    time,
 };
 use tracing::{error, info, warn};
 
 use self::{
     dial::dial,
     passage::Passage,
-    producer::{OpenError, Producer},
+    producer::Producer,
     session::{Lost, serve},
 };
 use crate::{
     admin::{Readiness, RoleHealth},
     config::NodeId,
     kafka,
+    topics::{self, PreconditionError},
 };
 
 pub use config::{Broker, Compression, Config, InFlight, Quota, ShareGroup, Tls};
@@ -69,9 +70,12 @@ pub enum Error {
     /// The files named in the configuration cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Kafka's settings or topics are wrong, and waiting does not help.
-    #[error("cannot produce to Kafka: {0}")]
-    Kafka(String),
+    /// Kafka is not as it must be.
+    #[error(transparent)]
+    Preconditions(#[from] PreconditionError),
+    /// The Kafka client does not take its settings.
+    #[error("cannot produce to Kafka")]
+    Kafka(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No thread or no runtime.
     #[error("cannot start the bridge's thread")]
     Thread(#[source] io::Error),
@@ -99,14 +103,19 @@ pub async fn run(
     node_id: NodeId,
     health: RoleHealth,
     metrics: Metrics,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     check(&config)?;
+    let Some(partitions) = topics::preconditions(&kafka, "bridge", &health, &mut stop).await?
+    else {
+        return Ok(());
+    };
     let (ended, end) = oneshot::channel();
     let bridge = Bridge {
         config,
         kafka,
         node_id,
+        partitions,
         health,
         stop,
     };
@@ -117,12 +126,7 @@ pub async fn run(
                 .enable_all()
                 .build()
                 .map_err(Error::Thread)
-                .and_then(|runtime| {
-                    let result = runtime.block_on(bridge.run(metrics));
-                    // A producer that is being opened may hang for seconds.
-                    runtime.shutdown_background();
-                    result
-                });
+                .and_then(|runtime| runtime.block_on(bridge.run(metrics)));
             // Nobody listens when the drain took longer than its budget.
             let _ = ended.send(result);
         })
@@ -134,6 +138,7 @@ struct Bridge {
     config: Config,
     kafka: kafka::Config,
     node_id: NodeId,
+    partitions: u32,
     health: RoleHealth,
     stop: watch::Receiver<bool>,
 }
@@ -141,9 +146,7 @@ struct Bridge {
 impl Bridge {
     async fn run(mut self, metrics: Metrics) -> Result<(), Error> {
         let mut stop = self.stop.clone();
-        let Some(producer) = self.open_producer().await? else {
-            return Ok(());
-        };
+        let producer = self.open_producer()?;
         let mut passage = Passage::new(&self.config, producer, metrics, Instant::now());
         let filter = dial::filter(&self.config);
         let brokers = self.config.brokers.clone();
@@ -178,10 +181,7 @@ impl Bridge {
                         }
                         Err(Lost::Producer(reason)) => {
                             error!("Kafka producer failed, making another: {reason}");
-                            let Some(producer) = self.open_producer().await? else {
-                                break;
-                            };
-                            passage.replace_producer(producer, Instant::now());
+                            passage.replace_producer(self.open_producer()?, Instant::now());
                             continue;
                         }
                         Err(cause) => chain(&cause),
@@ -200,38 +200,9 @@ impl Bridge {
         Ok(())
     }
 
-    /// Makes a producer, waiting for Kafka where waiting helps; `None` when
-    /// told to stop.
-    async fn open_producer(&mut self) -> Result<Option<Producer>, Error> {
-        self.health.set(Readiness::NotReady("waiting for Kafka"));
-        let mut failures = 0;
-        loop {
-            let (config, kafka) = (self.config.clone(), self.kafka.clone());
-            let node_id = self.node_id.clone();
-            let opening = task::spawn_blocking(move || Producer::open(&config, &kafka, &node_id));
-            let opened = tokio::select! {
-                opened = opening => opened.map_err(|_| Error::Panicked)?,
-                () = stopped(&mut self.stop) => return Ok(None),
-            };
-            self.health.progressed();
-            match opened {
-                Ok(producer) => return Ok(Some(producer)),
-                Err(cause @ OpenError::Unknown { .. }) => {
-                    let pause = pause(failures);
-                    failures += 1;
-                    warn!(pause_ms = pause.as_millis(), "{}", chain(&cause));
-                    tokio::select! {
-                        () = time::sleep(pause) => {}
-                        () = stopped(&mut self.stop) => return Ok(None),
-                    }
-                }
-                Err(
-                    cause @ (OpenError::Config(_)
-                    | OpenError::Client(_)
-                    | OpenError::Unequal { .. }),
-                ) => return Err(Error::Kafka(chain(&cause))),
-            }
-        }
+    fn open_producer(&self) -> Result<Producer, Error> {
+        Producer::open(&self.config, &self.kafka, &self.node_id, self.partitions)
+            .map_err(|cause| Error::Kafka(cause.into()))
     }
 
     /// Awaits `work` and serves Kafka meanwhile: reports are taken in, and

@@ -20,7 +20,7 @@ use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    audit,
+    audit, bridge,
     config::Config,
     run::{self, Role},
     tail, topics,
@@ -143,13 +143,29 @@ fn act(command: Command, config: Config) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match command {
             Command::Run { roles } => run::run(&roles, config).await,
-            Command::CheckConfig => Ok(ExitCode::SUCCESS),
+            Command::CheckConfig => Ok(check(&config)),
             Command::Topics(args) => topics::run(args, config).await,
             Command::Audit(args) => audit::run(args, config).await,
             Command::Tail(args) => tail::run(args, config).await,
             Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }
     })
+}
+
+/// Reading the configuration found it well formed; are its files there?
+fn check(config: &Config) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    let mut wrong = |cause: anyhow::Error| {
+        error!("{cause:#}");
+        code = ExitCode::from(EXIT_CONFIG);
+    };
+    if let Err(cause) = config.kafka.client_config("check-config") {
+        wrong(cause.into());
+    }
+    if let Err(cause) = bridge::check(&config.bridge) {
+        wrong(cause.into());
+    }
+    code
 }
 
 #[cfg(test)]

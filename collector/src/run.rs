@@ -7,7 +7,7 @@
 //! unasked ends the process, and the supervisor (systemd, Kubernetes) starts
 //! it anew: half a collector would look alive and not be.
 
-use std::{fmt, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, fmt, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    task::JoinSet,
+    task::{self, JoinSet},
     time,
 };
 use tracing::{error, info, warn};
@@ -131,7 +131,11 @@ pub async fn run(roles: &[Role], config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-type Running = JoinSet<(Role, anyhow::Result<()>)>;
+/// The tasks of the roles, and which is whose.
+struct Running {
+    tasks: JoinSet<Result<(), Box<dyn Error + Send + Sync>>>,
+    roles: Vec<(task::Id, Role)>,
+}
 
 fn start(
     roles: &[Role],
@@ -140,13 +144,16 @@ fn start(
     registry: &mut Registry,
     stopped: &watch::Receiver<bool>,
 ) -> Running {
-    let mut running = Running::new();
+    let mut running = Running {
+        tasks: JoinSet::new(),
+        roles: Vec::new(),
+    };
     for role in Role::ALL.into_iter().filter(|role| roles.contains(role)) {
         let reports = health.role(role.name(), SILENCE_MAX);
         let registry = registry.sub_registry_with_prefix(role.name());
         let (kafka, node_id) = (config.kafka.clone(), config.node_id.clone());
         let stopped = stopped.clone();
-        match role {
+        let task = match role {
             Role::Bridge => {
                 let metrics = bridge::Metrics::register(registry);
                 let work = bridge::run(
@@ -157,7 +164,7 @@ fn start(
                     metrics,
                     stopped,
                 );
-                running.spawn(async move { (role, work.await.map_err(anyhow::Error::new)) });
+                running.tasks.spawn(async move { Ok(work.await?) })
             }
             Role::Refine => {
                 let metrics = refine::Metrics::register(registry);
@@ -169,9 +176,10 @@ fn start(
                     metrics,
                     stopped,
                 );
-                running.spawn(async move { (role, work.await.map_err(anyhow::Error::new)) });
+                running.tasks.spawn(async move { Ok(work.await?) })
             }
-        }
+        };
+        running.roles.push((task.id(), role));
     }
     running
 }
@@ -179,11 +187,10 @@ fn start(
 /// The next role to end. A panic is our bug and passes as an error, so that
 /// the other role still drains.
 async fn next_end(running: &mut Running) -> Option<(Role, anyhow::Result<()>)> {
-    match running.join_next().await? {
-        Ok(end) => Some(end),
-        Err(cause) => {
-            error!("a role panicked: {cause}");
-            Some((Role::Bridge, Err(anyhow::Error::new(cause))))
-        }
-    }
+    let (task, end) = match running.tasks.join_next_with_id().await? {
+        Ok((task, end)) => (task, end.map_err(anyhow::Error::from_boxed)),
+        Err(cause) => (cause.id(), Err(anyhow::Error::new(cause))),
+    };
+    let (_, role) = running.roles.iter().find(|(id, _)| *id == task)?;
+    Some((*role, end))
 }

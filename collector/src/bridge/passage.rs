@@ -69,6 +69,9 @@ pub(super) struct Passage {
     reports: Vec<Report>,
     /// When Kafka last confirmed something, or had nothing to confirm.
     confirmed_at: Instant,
+    /// Whether Kafka took something not since the producer was last asked for
+    /// a fatal error: asking in each turn is not free.
+    suspicious: bool,
 }
 
 impl Passage {
@@ -90,6 +93,7 @@ impl Passage {
             metrics,
             reports: Vec::new(),
             confirmed_at: now,
+            suspicious: false,
         }
     }
 
@@ -123,8 +127,10 @@ impl Passage {
     }
 
     /// Why the producer must be replaced, if it must.
-    pub(super) fn producer_fault(&self) -> Option<String> {
-        self.producer.fatal()
+    pub(super) fn producer_fault(&mut self) -> Option<String> {
+        std::mem::take(&mut self.suspicious)
+            .then(|| self.producer.fatal())
+            .flatten()
     }
 
     /// A batch has arrived.
@@ -179,6 +185,7 @@ impl Passage {
             let reason = match error {
                 SendError::Full => Unreceipted::InFlight,
                 SendError::Kafka(error) => {
+                    self.suspicious = true;
                     warn!(%device, "Kafka client does not take a batch: {error}");
                     Unreceipted::Kafka
                 }
@@ -334,6 +341,7 @@ impl Passage {
     }
 
     fn give_up(&mut self, batch: &Batch, error: RDKafkaErrorCode) {
+        self.suspicious = true;
         debug!(device = %batch.device, %error, "Kafka did not take a batch");
         self.left_unreceipted(batch.ticket, Unreceipted::Kafka);
     }

@@ -29,9 +29,6 @@ use crate::{
     kafka::{self, TopicNames},
 };
 
-/// Time for one question to Kafka about its topics.
-const METADATA_MAX: Duration = Duration::from_secs(5);
-
 /// Calls into the client for reports in one turn; each brings those of one
 /// produce request. Bounds the turn, what is left comes in the next.
 const REPORT_CALLS_MAX: usize = 256;
@@ -56,35 +53,18 @@ pub(super) enum SendError {
     Kafka(KafkaError),
 }
 
-/// Why a producer cannot be made, or its topics not be used.
+/// Why a producer cannot be made: waiting does not help.
 #[derive(Debug, Error)]
 pub(super) enum OpenError {
-    /// Files or settings are wrong: waiting does not help.
+    /// A file cannot be read.
     #[error(transparent)]
-    Config(#[from] kafka::FileError),
-    /// The client cannot be made: waiting does not help.
+    File(#[from] kafka::FileError),
+    /// The settings are wrong.
     #[error("cannot make a Kafka producer")]
     Client(#[source] KafkaError),
-    /// The topics are not the same size: waiting does not help.
-    #[error(
-        "{live} has {live_partitions} partitions and {backlog} {backlog_partitions}; they must have the same number"
-    )]
-    Unequal {
-        live: String,
-        live_partitions: usize,
-        backlog: String,
-        backlog_partitions: usize,
-    },
-    /// Kafka does not answer, or has no such topic yet.
-    #[error("Kafka does not tell about topic {topic}")]
-    Unknown {
-        topic: String,
-        #[source]
-        source: KafkaError,
-    },
 }
 
-/// A producer whose topics are known.
+/// A producer into the raw topics.
 pub(super) struct Producer {
     client: BaseProducer<Reports>,
     topics: TopicNames,
@@ -99,12 +79,13 @@ struct Reports {
 }
 
 impl Producer {
-    /// Makes a producer and asks for the partitions of its topics. Blocks for
-    /// at most twice [`METADATA_MAX`].
+    /// Makes a producer. Connects in the background; `partitions` is how many
+    /// each of the raw topics has.
     pub(super) fn open(
         config: &Config,
         kafka: &kafka::Config,
         node_id: &NodeId,
+        partitions: u32,
     ) -> Result<Self, OpenError> {
         let mut settings = kafka.client_config(&format!("bridge-{node_id}"))?;
         let in_flight = config.in_flight;
@@ -138,40 +119,10 @@ impl Producer {
         let client: BaseProducer<Reports> = settings
             .create_with_context(reports)
             .map_err(OpenError::Client)?;
-        let topics = kafka.topics.clone();
-        let count = |topic: &str| {
-            let unknown = |source| OpenError::Unknown {
-                topic: topic.to_owned(),
-                source,
-            };
-            let metadata = client
-                .client()
-                .fetch_metadata(Some(topic), METADATA_MAX)
-                .map_err(unknown)?;
-            let topic = metadata.topics().first();
-            match topic.map(|topic| (topic.error(), topic.partitions().len())) {
-                Some((None, count)) if count > 0 => Ok(count),
-                Some((Some(error), _)) => Err(unknown(KafkaError::MetadataFetch(
-                    RDKafkaErrorCode::from(error),
-                ))),
-                Some(_) | None => Err(unknown(KafkaError::MetadataFetch(
-                    RDKafkaErrorCode::UnknownTopicOrPartition,
-                ))),
-            }
-        };
-        let (live, backlog) = (count(&topics.raw)?, count(&topics.raw_backlog)?);
-        if live != backlog {
-            return Err(OpenError::Unequal {
-                live: topics.raw,
-                live_partitions: live,
-                backlog: topics.raw_backlog,
-                backlog_partitions: backlog,
-            });
-        }
         Ok(Self {
             client,
-            topics,
-            partitions: u32::try_from(live).unwrap_or(u32::MAX),
+            topics: kafka.topics.clone(),
+            partitions,
         })
     }
 
