@@ -227,9 +227,12 @@ impl Link {
         let notice = connection
             .client
             .try_publish_tracked(topic, envelope, PublishOptions::at_least_once())
-            .map_err(|error| match error {
-                ClientError::RequestChannelFull(_) => PublishError::Full,
-                _ => PublishError::Down,
+            .map_err(|error| {
+                if matches!(error, ClientError::RequestChannelFull(_)) {
+                    PublishError::Full
+                } else {
+                    PublishError::Down
+                }
             })?;
         connection.in_flight.insert(id, Instant::now());
         // At most `in_flight_max` of these live at a time.

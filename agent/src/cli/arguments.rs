@@ -81,7 +81,9 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
                 match argument {
                     Arg::Long("config") | Arg::Short('c') => config = parser.value()?.into(),
                     Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-                    other => return Err(other.unexpected().into()),
+                    other @ (Arg::Long(_) | Arg::Short(_) | Arg::Value(_)) => {
+                        return Err(other.unexpected().into());
+                    }
                 }
             }
             Ok(if command == "run" {
@@ -103,7 +105,9 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
                         socket = SocketFrom::Path(parser.value()?.into());
                     }
                     Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-                    other => return Err(other.unexpected().into()),
+                    other @ (Arg::Long(_) | Arg::Short(_) | Arg::Value(_)) => {
+                        return Err(other.unexpected().into());
+                    }
                 }
             }
             Ok(Command::Status { socket, format })

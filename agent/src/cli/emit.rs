@@ -76,12 +76,12 @@ impl EventOptions {
         if matches!(name.as_str(), "clientId" | "uptimeMs") {
             self.event.insert(name, value.into());
         } else if CHANNEL_FIELDS.contains(&name.as_str()) {
-            self.nested("channel").insert(name, value.into());
+            self.set_in("channel", &name, value);
         } else if name == "attribute" {
             let (key, value) = value
                 .split_once('=')
                 .ok_or_else(|| OptionError::Attribute(value.into()))?;
-            self.nested("attributes").insert(key.into(), value.into());
+            self.set_in("attributes", key, value);
         } else if name == "slotDurationsMs" {
             let slots = value.split(',').map(|slot| Value::from(slot.trim()));
             self.fields.insert(name, slots.collect());
@@ -104,15 +104,11 @@ impl EventOptions {
         Ok(())
     }
 
-    fn nested(&mut self, name: &str) -> &mut Map<String, Value> {
-        let entry = self.fields.entry(name).or_insert_with(|| json!({}));
-        if !entry.is_object() {
-            *entry = json!({});
-        }
-        match entry {
-            Value::Object(object) => object,
-            // Made one just above.
-            _ => &mut self.event,
+    /// Enters a value into an object inside the event.
+    fn set_in(&mut self, object: &str, name: &str, value: &str) {
+        let entry = self.fields.entry(object).or_insert_with(|| json!({}));
+        if let Value::Object(members) = entry {
+            members.insert(name.into(), value.into());
         }
     }
 

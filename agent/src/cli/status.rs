@@ -44,9 +44,11 @@ fn ask(socket: &Path) -> io::Result<Value> {
 /// One line for each subject.
 fn human(report: &Value) -> String {
     let at = |path: &str| report.pointer(path).cloned().unwrap_or_default();
-    let text = |path: &str| match at(path) {
-        Value::String(text) => text,
-        other => other.to_string(),
+    let text = |path: &str| {
+        let value = at(path);
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
     };
     let held = |name: &str| {
         format!(
@@ -55,18 +57,19 @@ fn human(report: &Value) -> String {
             text(&format!("/queue/{name}/bytes"))
         )
     };
-    let oldest = match at("/queue/oldestAgeS") {
-        Value::Null => "nothing held".to_owned(),
-        seconds => format!("oldest {seconds} s"),
-    };
+    let oldest = at("/queue/oldestAgeS").as_u64().map_or_else(
+        || "nothing held".to_owned(),
+        |seconds| format!("oldest {seconds} s"),
+    );
     let link = match (at("/link/up"), at("/link/lastError")) {
         (Value::Bool(true), _) => "up".to_owned(),
         (_, Value::String(error)) => format!("down: {error}"),
         _ => "down".to_owned(),
     };
-    let storage = match at("/queue/storageGood") {
-        Value::Bool(true) => "",
-        _ => " - NO QUEUE FILE",
+    let storage = if at("/queue/storageGood") == true {
+        ""
+    } else {
+        " - NO QUEUE FILE"
     };
     let by_reason = |path: &str| {
         let counts = at(path);
@@ -132,9 +135,10 @@ clock      {clock}
         resident = text("/process/residentBytes"),
         anonymous = text("/process/anonymousBytes"),
         cpu = text("/process/cpuMs"),
-        clock = match at("/clockSynchronised") {
-            Value::Bool(true) => "synchronised",
-            _ => "not synchronised",
+        clock = if at("/clockSynchronised") == true {
+            "synchronised"
+        } else {
+            "not synchronised"
         },
     )
 }

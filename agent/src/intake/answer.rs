@@ -116,11 +116,13 @@ impl Answer {
             report: None,
         };
         match self {
-            Self::Accepted(epoch, ordinal) | Self::Durable(epoch, ordinal) => {
-                line.status = match self {
-                    Self::Accepted(..) => "accepted",
-                    _ => "durable",
-                };
+            Self::Accepted(epoch, ordinal) => {
+                line.status = "accepted";
+                line.epoch = Some(epoch.to_string());
+                line.ordinal = Some(ordinal.0.to_string());
+            }
+            Self::Durable(epoch, ordinal) => {
+                line.status = "durable";
                 line.epoch = Some(epoch.to_string());
                 line.ordinal = Some(ordinal.0.to_string());
             }

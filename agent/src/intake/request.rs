@@ -149,7 +149,8 @@ fn event(mut value: Value, kinds: Kinds, now_ms: u64) -> Result<Event, Refusal> 
         Some(format!("event.{}", shown(name)))
     });
     if let Some(field) = unknown {
-        let names: Vec<_> = Kind::ALL.into_iter().map(Kind::name).collect();
+        let clients = Kind::ALL.into_iter().filter(|kind| !kind.is_agents_own());
+        let names: Vec<_> = clients.map(Kind::name).collect();
         let expected = format!("uptimeMs, clientId and one of {}", names.join(", "));
         return Err(Refusal::new(
             RefusalReason::UnknownKind,
@@ -231,7 +232,12 @@ fn integral(number: &Number) -> Option<Number> {
 /// pbjson's words for a wrong value, made plain where they are not.
 fn expected(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if text.contains("did not match any variant") {
+    let number = [
+        "did not match any variant",
+        "invalid digit",
+        "invalid float literal",
+    ];
+    if number.iter().any(|words| text.contains(words)) {
         return "a number within the field's range, or the same as text".into();
     }
     text

@@ -221,24 +221,18 @@ fn classify(error: &ConnectionError) -> CloseReason {
     if let ConnectionError::ConnectionRefused(code) = error {
         return CloseReason::Refused(format!("{code:?}"));
     }
-    let state_error = match error {
-        ConnectionError::MqttState(error) => Some(error),
-        _ => None,
-    };
-    let io_error = match (error, state_error) {
-        (ConnectionError::Io(error), _) | (_, Some(StateError::Io(error))) => Some(error),
-        _ => None,
-    };
-    let dropped = io_error.is_some_and(|error| {
-        matches!(
+    if let ConnectionError::MqttState(StateError::ConnectionAborted) = error {
+        return CloseReason::Dropped;
+    }
+    if let ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) = error
+        && matches!(
             error.kind(),
             io::ErrorKind::ConnectionReset
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::UnexpectedEof
         )
-    });
-    if dropped || matches!(state_error, Some(StateError::ConnectionAborted)) {
+    {
         return CloseReason::Dropped;
     }
     // rumqttc's messages carry some of their causes and not others.

@@ -1,1 +1,541 @@
+use std::{
+    fs,
+    io::{Seek as _, SeekFrom, Write as _},
+};
 
+use returnpath_delivery::{Durability, Op, Powered, Settled, Uptime};
+use returnpath_shared::{Class, Ordinal, ProofKey, Sequence};
+use rusqlite::Connection;
+
+use super::*;
+
+const BYTES_MAX: u64 = 1 << 20;
+
+fn incarnation(number: u64) -> Incarnation {
+    Incarnation::new(number).unwrap()
+}
+
+/// A directory of a test's own, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!(
+            "returnpath-queue-{name}-{}-{:x}",
+            std::process::id(),
+            crate::clock::random_u64()
+        ));
+        Self(path)
+    }
+
+    fn open(&self, new_incarnation: u64) -> OpenQueue {
+        OpenQueue::open(&self.0, BYTES_MAX, incarnation(new_incarnation)).unwrap()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("queue.db")
+    }
+
+    fn bad(&self) -> PathBuf {
+        self.0.join("queue.bad")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn batch(epoch: Epoch, sequence: u64, length: usize) -> (StoredBatch, Bytes) {
+    let row = StoredBatch {
+        id: BatchId {
+            epoch,
+            sequence: Sequence(sequence),
+        },
+        boot_id: u64::MAX - sequence,
+        class: if sequence.is_multiple_of(2) {
+            Class::Proof
+        } else {
+            Class::Ordinary
+        },
+        codec: wire::Codec::Deflate,
+        size_bytes: u32::try_from(length).unwrap(),
+        first_ordinal: Ordinal(sequence * 3),
+        events: 3,
+        viewing: sequence.is_multiple_of(3),
+        opened: Powered {
+            seconds: u32::try_from(sequence).unwrap(),
+        },
+    };
+    let fill = u8::try_from(sequence % 251).unwrap();
+    (row, vec![fill; length].into())
+}
+
+fn insert(epoch: Epoch, sequence: u64, length: usize) -> Op {
+    let (batch, bytes) = batch(epoch, sequence, length);
+    Op::InsertBatch { batch, bytes }
+}
+
+fn commit(open: &mut OpenQueue, ops: Vec<Op>) -> CommitOutcome {
+    commit_as(open, Durability::Synced, ops)
+}
+
+fn commit_as(open: &mut OpenQueue, durability: Durability, ops: Vec<Op>) -> CommitOutcome {
+    open.file.as_mut().unwrap().commit(&Commit {
+        number: 1,
+        durability,
+        ops,
+    })
+}
+
+fn rows(open: &mut OpenQueue) -> Vec<StoredBatch> {
+    open.each_batch(|batches| batches.collect())
+}
+
+fn sequences(open: &mut OpenQueue) -> Vec<u64> {
+    let rows = rows(open);
+    rows.iter().map(|row| row.id.sequence.0).collect()
+}
+
+fn close(open: OpenQueue) {
+    open.file.unwrap().close().unwrap();
+}
+
+/// Leaves the file as a killed process does.
+fn kill(open: OpenQueue) {
+    // Closing would checkpoint and set the clean flag; the operating system
+    // keeps what was written either way.
+    std::mem::forget(open);
+}
+
+/// A copy of the directory as it lies there, since a forgotten connection
+/// keeps its lock on the original.
+fn reopen_after_kill(
+    directory: &Directory,
+    open: OpenQueue,
+    new_incarnation: u64,
+) -> (Directory, OpenQueue) {
+    kill(open);
+    let copy = Directory::new("copy");
+    fs::create_dir(&copy.0).unwrap();
+    for entry in fs::read_dir(&directory.0).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.0.join(entry.file_name())).unwrap();
+    }
+    let open = copy.open(new_incarnation);
+    (copy, open)
+}
+
+#[test]
+fn every_start_of_a_file_gets_a_later_epoch() {
+    let directory = Directory::new("epochs");
+    for start in 1..4 {
+        let open = directory.open(100 + u64::from(start));
+        let epoch = open.found().epoch;
+        assert_eq!((epoch.incarnation.get(), epoch.start), (101, start));
+        close(open);
+    }
+}
+
+#[test]
+fn batches_come_back_as_they_were_oldest_first() {
+    let directory = Directory::new("batches");
+    let mut first = directory.open(1);
+    let epoch = first.found().epoch;
+    let ops = [3, 1, 2]
+        .map(|sequence| insert(epoch, sequence, 5_000))
+        .to_vec();
+    assert_eq!(commit(&mut first, ops), CommitOutcome::Done);
+    close(first);
+
+    let mut second = directory.open(2);
+    let later = second.found().epoch;
+    let ops = vec![insert(later, 1, 10)];
+    assert_eq!(commit(&mut second, ops), CommitOutcome::Done);
+    let expected: Vec<_> = [
+        (epoch, 1, 5_000),
+        (epoch, 2, 5_000),
+        (epoch, 3, 5_000),
+        (later, 1, 10),
+    ]
+    .map(|(epoch, sequence, length)| batch(epoch, sequence, length))
+    .to_vec();
+    let found = rows(&mut second);
+    assert_eq!(
+        found,
+        expected.iter().map(|(row, _)| *row).collect::<Vec<_>>()
+    );
+    for (row, bytes) in expected {
+        assert_eq!(second.file.as_mut().unwrap().load(row.id), Some(bytes));
+    }
+}
+
+#[test]
+fn a_range_of_one_epoch_is_deleted_and_nothing_else() {
+    let directory = Directory::new("delete");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let other = Epoch { start: 9, ..epoch };
+    let mut ops: Vec<_> = (1..=5).map(|sequence| insert(epoch, sequence, 9)).collect();
+    ops.push(insert(other, 3, 9));
+    ops.push(Op::DeleteBatches {
+        epoch,
+        first: Sequence(2),
+        last: Sequence(4),
+    });
+    ops.push(Op::DeleteBatches {
+        epoch: Epoch { start: 77, ..epoch },
+        first: Sequence(1),
+        last: Sequence(9),
+    });
+    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    assert_eq!(sequences(&mut open), [1, 5, 3]);
+    let gone = BatchId {
+        epoch,
+        sequence: Sequence(3),
+    };
+    assert_eq!(open.file.as_mut().unwrap().load(gone), None);
+}
+
+#[test]
+fn facts_beside_batches_survive_and_leave_by_their_keys() {
+    let directory = Directory::new("facts");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let ledger = |number| LedgerRow {
+        number,
+        reason: wire::DropReason::Refused,
+        refusal: wire::RefusalReason::TooLarge,
+        epoch,
+        first_sequence: Sequence(u64::MAX),
+        last_sequence: Sequence(u64::MAX),
+        first_ordinal: Ordinal(4),
+        event_count: 5,
+        whole_epoch: true,
+    };
+    let proof = |number| ProofId {
+        number,
+        key: ProofKey(u128::MAX - 7),
+        epoch,
+        ordinal: Ordinal(2),
+    };
+    let anchor = |boot_id| wire::ClockAnchor {
+        boot_id,
+        uptime_ms: 3,
+        unix_ms: -4,
+    };
+    let powered = PoweredMark {
+        boot_id: 1 << 63,
+        uptime: Uptime(5),
+        powered_ms: 6,
+    };
+    let settled = Settled {
+        ordinal: 8,
+        sequence: 9,
+    };
+    let ops = vec![
+        Op::LedgerPut(ledger(1)),
+        Op::LedgerPut(ledger(2)),
+        Op::LedgerDelete { number: 1 },
+        Op::ProofIdPut(proof(1)),
+        Op::ProofIdPut(proof(2)),
+        Op::ProofIdPut(proof(3)),
+        Op::ProofIdsDeleteThrough { number: 2 },
+        Op::AnchorPut(anchor(1)),
+        Op::AnchorPut(anchor(u64::MAX)),
+        Op::AnchorDelete { boot_id: 1 },
+        Op::StartPut(StartRow { epoch, settled }),
+        Op::PoweredPut(powered),
+    ];
+    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    close(open);
+
+    let open = directory.open(2);
+    let found = open.found();
+    assert_eq!(found.ledger, [ledger(2)]);
+    assert_eq!(found.proof_ids, [proof(3)]);
+    assert_eq!(found.anchors, [anchor(u64::MAX)]);
+    assert_eq!(found.unclean, [StartRow { epoch, settled }]);
+    assert_eq!(found.powered, Some(powered));
+    assert_eq!(found.corrupt_epochs, []);
+    close(open);
+}
+
+#[test]
+fn what_was_committed_survives_a_kill_and_the_start_is_known_to_be_unclean() {
+    let directory = Directory::new("kill");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let ops = vec![insert(epoch, 1, 100)];
+    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    let (_copy, mut after) = reopen_after_kill(&directory, open, 2);
+    assert_eq!(after.found().epoch, Epoch { start: 2, ..epoch });
+    let unclean: Vec<_> = after.found().unclean.iter().map(|row| row.epoch).collect();
+    assert_eq!(unclean, [epoch]);
+    assert_eq!(sequences(&mut after), [1]);
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_to_declare() {
+    let directory = Directory::new("clean");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    assert_eq!(
+        commit(&mut open, vec![Op::StartDelete(epoch)]),
+        CommitOutcome::Done
+    );
+    close(open);
+    let open = directory.open(2);
+    assert_eq!(open.found().unclean, []);
+    close(open);
+}
+
+#[test]
+fn a_queue_that_is_open_cannot_be_opened_again() {
+    let directory = Directory::new("twice");
+    let open = directory.open(1);
+    let error = OpenQueue::open(&directory.0, BYTES_MAX, incarnation(2)).unwrap_err();
+    assert!(error.is_in_use(), "{error:?}");
+    close(open);
+}
+
+#[test]
+fn a_full_file_refuses_and_goes_on_once_there_is_room() {
+    let directory = Directory::new("full");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let mut sequence = 0;
+    loop {
+        sequence += 1;
+        match commit(&mut open, vec![insert(epoch, sequence, 40_000)]) {
+            CommitOutcome::Done => assert!(sequence < 100, "no bound"),
+            outcome => {
+                assert_eq!(outcome, CommitOutcome::RolledBack);
+                break;
+            }
+        }
+    }
+    assert_eq!(sequences(&mut open).len() as u64, sequence - 1);
+    let room = Op::DeleteBatches {
+        epoch,
+        first: Sequence(1),
+        last: Sequence(2),
+    };
+    assert_eq!(commit(&mut open, vec![room]), CommitOutcome::Done);
+    let ops = vec![insert(epoch, sequence, 40_000)];
+    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    assert!(fs::metadata(directory.file()).unwrap().len() <= BYTES_MAX);
+}
+
+#[test]
+fn a_rolled_back_commit_leaves_no_trace_of_its_epoch() {
+    let directory = Directory::new("rollback");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let later = Epoch { start: 5, ..epoch };
+    let too_much = (1..60)
+        .map(|sequence| insert(later, sequence, 40_000))
+        .collect();
+    assert_eq!(commit(&mut open, too_much), CommitOutcome::RolledBack);
+    assert_eq!(
+        commit(&mut open, vec![insert(later, 1, 10)]),
+        CommitOutcome::Done
+    );
+    close(open);
+    assert_eq!(sequences(&mut directory.open(2)), [1]);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_set_aside_and_a_new_one_begun() {
+    let directory = Directory::new("garbage");
+    fs::create_dir(&directory.0).unwrap();
+    fs::write(directory.file(), vec![b'x'; 9_000]).unwrap();
+    let open = directory.open(7);
+    assert_eq!(open.found().epoch.incarnation.get(), 7);
+    assert_eq!(fs::read(directory.bad()).unwrap(), vec![b'x'; 9_000]);
+    close(open);
+}
+
+/// Overwrites every page that holds `marker`.
+fn ruin(path: &Path, marker: &[u8]) -> usize {
+    let bytes = fs::read(path).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let mut ruined = 0;
+    for (number, page) in bytes.chunks(1_024).enumerate() {
+        if page.windows(marker.len()).any(|window| window == marker) {
+            file.seek(SeekFrom::Start(number as u64 * 1_024)).unwrap();
+            file.write_all(&[0xa5; 1_024]).unwrap();
+            ruined += 1;
+        }
+    }
+    ruined
+}
+
+#[test]
+fn a_bad_page_costs_what_was_on_it_and_the_rest_moves_to_a_new_file() {
+    let directory = Directory::new("salvage");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let ops = (1..=200)
+        .map(|sequence| insert(epoch, sequence, 300))
+        .collect();
+    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    close(open);
+    // Sequence 100 is filled with byte 100; its page also holds neighbours.
+    assert_eq!(ruin(&directory.file(), &[100; 300]), 1);
+
+    let mut open = directory.open(2);
+    let found = open.found().clone();
+    assert_eq!(found.epoch.incarnation.get(), 2, "a fresh incarnation");
+    assert_eq!(found.corrupt_epochs, [epoch], "the loss is known");
+    let left = sequences(&mut open);
+    assert!(!left.contains(&100));
+    assert!(
+        left.len() >= 195 && left.contains(&1) && left.contains(&200),
+        "{left:?}"
+    );
+    assert!(directory.bad().exists());
+    let kept = batch(epoch, 200, 300);
+    assert_eq!(open.file.as_mut().unwrap().load(kept.0.id), Some(kept.1));
+    close(open);
+    // And the new file is an ordinary one.
+    let open = directory.open(3);
+    assert_eq!(
+        (
+            open.found().epoch.incarnation.get(),
+            open.found().epoch.start
+        ),
+        (2, 2)
+    );
+    assert_eq!(open.found().corrupt_epochs, []);
+    close(open);
+}
+
+#[test]
+fn bytes_that_rotted_are_not_given_out_and_no_more_is_entrusted_to_the_file() {
+    let directory = Directory::new("rot");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let ops = vec![insert(epoch, 1, 300), insert(epoch, 2, 300)];
+    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    close(open);
+    let connection = Connection::open(directory.file()).unwrap();
+    let changed = connection.execute(
+        "UPDATE batch SET bytes = zeroblob(300) WHERE key & 1 = 1",
+        [],
+    );
+    assert_eq!(changed.unwrap(), 1);
+    drop(connection);
+
+    let open = directory.open(2);
+    let mut worker = Worker {
+        paths: open.paths.clone(),
+        bytes_max: BYTES_MAX,
+        file: open.file,
+    };
+    let load = |worker: &mut Worker, sequence| {
+        let id = batch(epoch, sequence, 300).0.id;
+        match worker.carry_out(Request::Load(id)) {
+            Some(Outcome::Loaded { bytes, .. }) => bytes,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(load(&mut worker, 2), Some(batch(epoch, 2, 300).1));
+    assert_eq!(load(&mut worker, 1), None);
+    let commit = Commit {
+        number: 4,
+        durability: Durability::Behind,
+        ops: Vec::new(),
+    };
+    let outcome = worker.carry_out(Request::Commit(commit));
+    assert!(matches!(
+        outcome,
+        Some(Outcome::Committed {
+            number: 4,
+            outcome: CommitOutcome::Failed
+        })
+    ));
+    match worker.carry_out(Request::Rebuild(incarnation(9))) {
+        Some(Outcome::Rebuilt { epoch: new, copied }) => {
+            assert_eq!((new.incarnation.get(), new.start), (9, 1));
+            assert_eq!(copied, [batch(epoch, 2, 300).0.id]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(load(&mut worker, 2), Some(batch(epoch, 2, 300).1));
+    assert!(matches!(
+        worker.carry_out(Request::Close),
+        Some(Outcome::Closed)
+    ));
+}
+
+#[test]
+fn a_power_cut_between_the_two_renames_of_a_rebuild_loses_nothing() {
+    let directory = Directory::new("renames");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    assert_eq!(
+        commit(&mut open, vec![insert(epoch, 1, 9)]),
+        CommitOutcome::Done
+    );
+    close(open);
+    fs::rename(directory.file(), directory.0.join("queue.new")).unwrap();
+    let mut open = directory.open(2);
+    assert_eq!(sequences(&mut open), [1]);
+    close(open);
+}
+
+#[test]
+fn a_half_made_copy_from_before_a_power_cut_is_made_anew() {
+    let directory = Directory::new("half");
+    fs::create_dir(&directory.0).unwrap();
+    fs::write(directory.file(), b"no database at all").unwrap();
+    fs::write(directory.0.join("queue.new"), b"neither").unwrap();
+    let open = directory.open(3);
+    assert_eq!(open.found().epoch.incarnation.get(), 3);
+    assert!(!directory.0.join("queue.new").exists());
+    close(open);
+}
+
+#[test]
+fn the_trusted_time_survives_and_rides_along() {
+    let directory = Directory::new("trusted");
+    let mut open = directory.open(1);
+    open.file.as_mut().unwrap().set_trusted_unix_s(1_000_000);
+    assert_eq!(commit(&mut open, Vec::new()), CommitOutcome::Done);
+    close(open);
+    let open = directory.open(2);
+    assert_eq!(open.found().trusted_unix_s, 1_000_000);
+    close(open);
+}
+
+#[test]
+fn the_log_is_copied_back_before_it_grows_long() {
+    let directory = Directory::new("wal");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    for sequence in 1..200 {
+        let ops = vec![
+            insert(epoch, sequence, 30_000),
+            Op::DeleteBatches {
+                epoch,
+                first: Sequence(1),
+                last: Sequence(sequence),
+            },
+        ];
+        let outcome = commit_as(&mut open, Durability::Behind, ops);
+        assert_eq!(outcome, CommitOutcome::Done);
+    }
+    let wal = fs::metadata(directory.0.join("queue.db-wal"))
+        .unwrap()
+        .len();
+    assert!(wal < 2 * (1 << 20), "{wal}");
+    close(open);
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_a_matter_of_configuration() {
+    let error = OpenQueue::open(Path::new("/proc/returnpath"), BYTES_MAX, incarnation(1));
+    assert!(error.unwrap_err().is_configuration());
+}
