@@ -33,6 +33,7 @@ pub struct Record<'a> {
 pub struct Output {
     bytes: Vec<u8>,
     records: Vec<Entry>,
+    is_urgent: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -76,10 +77,23 @@ impl Output {
         self.bytes.len()
     }
 
+    /// Whether someone waits for one of the records: an urgent event of the
+    /// live lane. What waited out an outage can wait a little more.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.is_urgent
+    }
+
     /// Forgets the records and keeps the buffers.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
+        self.is_urgent = false;
+    }
+
+    /// Someone waits for what was put.
+    pub(crate) fn urge(&mut self) {
+        self.is_urgent = true;
     }
 
     /// Appends a key, to be used by the records that follow.

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use prost::Message;
 use returnpath_shared::{
-    Class, Kind, ProofKey, UnpackError, check,
+    Class, Kind, Lane, ProofKey, UnpackError, Urgency, check,
     wire::{Event, RejectionReason, event},
 };
 
@@ -214,6 +214,9 @@ impl Events<'_> {
             put_refined(value, bytes, self.shared, index, ordinal, time);
         });
         self.counts.refined[stream as usize] += 1;
+        if self.record.lane == Lane::Live && Urgency::of(&event) == Urgency::Urgent {
+            self.out.urge();
+        }
     }
 
     /// Recognises a proof told twice; what the agent makes itself may be told

@@ -2,7 +2,6 @@
 
 use rdkafka::{
     ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
-    types::RDKafkaErrorCode,
 };
 use tracing::{debug, info, warn};
 
@@ -35,12 +34,9 @@ impl ClientContext for Context {
         }
     }
 
+    /// At `debug`: `log` has told the same, without the repeats.
     fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition is asked for, and no error.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
-        warn!(target: "kafka", owner = self.owner, %error, "{reason}");
+        debug!(target: "kafka", owner = self.owner, %error, "{reason}");
     }
 }
 

@@ -5,6 +5,8 @@
 //! under load they are made large, and rare; but an event that someone waits
 //! for does not wait for company, and after a pause the first one never does.
 
+use returnpath_shared::Urgency;
+
 /// Records produced in one transaction, at most. One that is aborted is done
 /// again, and its outputs are held in the producer's queue: both stay small.
 pub(super) const RECORDS_MAX: usize = 20_000;
@@ -21,13 +23,6 @@ pub(super) const ORDINARY_HOLD_MS: u64 = 200;
 /// most of the 300 ms between socket and `rp.ads` to the rest. It costs up to
 /// 30 transactions a second instead of 5 while urgent events flow.
 pub(super) const URGENT_HOLD_MS: u64 = 10;
-
-/// Whether someone waits for an event.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Urgency {
-    Ordinary,
-    Urgent,
-}
 
 /// Whether more records are at hand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,16 +122,16 @@ mod tests {
     #[test]
     fn each_situation_has_its_time() {
         use Supply::{Dry, Flowing};
-        use Urgency::{Ordinary, Urgent};
+        use Urgency::{Batched, Urgent};
 
         // Opened at 1,000.
         for (urgency, last_end_ms, supply, due_ms) in [
-            (Ordinary, None, Dry, 1_000),
-            (Ordinary, None, Flowing, 1_200),
-            (Ordinary, Some(500), Dry, 1_000),
-            (Ordinary, Some(900), Dry, 1_100),
-            (Ordinary, Some(1_000), Dry, 1_200),
-            (Ordinary, Some(900), Flowing, 1_200),
+            (Batched, None, Dry, 1_000),
+            (Batched, None, Flowing, 1_200),
+            (Batched, Some(500), Dry, 1_000),
+            (Batched, Some(900), Dry, 1_100),
+            (Batched, Some(1_000), Dry, 1_200),
+            (Batched, Some(900), Flowing, 1_200),
             (Urgent, Some(999), Dry, 1_000),
             (Urgent, Some(999), Flowing, 1_010),
         ] {
@@ -150,7 +145,7 @@ mod tests {
 
     #[test]
     fn an_urgent_event_hurries_an_ordinary_transaction() {
-        let mut cadence = open_at(1_000, Urgency::Ordinary, Some(999));
+        let mut cadence = open_at(1_000, Urgency::Batched, Some(999));
         cadence.add(1_050, Urgency::Urgent, 1, 100);
         cadence.add(1_055, Urgency::Urgent, 1, 100);
         assert_eq!(cadence.due_ms(Supply::Flowing), Some(1_060));
@@ -159,9 +154,9 @@ mod tests {
     #[test]
     fn a_full_transaction_ends_at_once() {
         for (records, bytes) in [(RECORDS_MAX - 1, 0), (0, BYTES_MAX - 100)] {
-            let mut cadence = open_at(1_000, Urgency::Ordinary, None);
+            let mut cadence = open_at(1_000, Urgency::Batched, None);
             assert!(!cadence.is_due(1_000, Supply::Flowing));
-            cadence.add(1_000, Urgency::Ordinary, records, bytes);
+            cadence.add(1_000, Urgency::Batched, records, bytes);
             assert!(cadence.is_due(1_000, Supply::Flowing));
         }
     }

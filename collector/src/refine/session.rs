@@ -11,14 +11,14 @@ use prost::Message as _;
 use rdkafka::{Message as _, message::BorrowedMessage};
 use returnpath_refinery::{Destination, Output, Partition, RawRecord, Record};
 use returnpath_shared::{
-    Lane, REJECTED_RECORD_BYTES_MAX, Stream,
+    Lane, REJECTED_RECORD_BYTES_MAX, Urgency,
     wire::{self, Rejected, RejectionReason},
 };
 use tracing::{debug, error, info, warn};
 
 use super::{
     Error, Worker,
-    cadence::{Cadence, Supply, Urgency},
+    cadence::{Cadence, Supply},
     changelog,
     sink::{Broken, Ending, Failure, Sink},
     source::{Positions, Rebalance, Source, Start},
@@ -194,18 +194,13 @@ impl Session {
         let mut oversize = None;
         out.clear();
         owned.take(lane, &message, now_ms, out, &mut oversize);
-        let urgency = match lane {
-            Lane::Live => urgency(out),
-            // What waited out an outage can wait a little more.
-            Lane::Backlog => Urgency::Ordinary,
-        };
-        cadence.add(now_ms, urgency, out.len(), out.bytes());
+        cadence.add(now_ms, urgency(out), out.len(), out.bytes());
         let timeout_ms = owned.state.poll_timeout();
         let mut sent = send(sink, partition, out.records());
         if let Some(rejected) = oversize {
             worker.metrics.oversize.inc();
             let value = rejected.encode_to_vec();
-            cadence.add(now_ms, Urgency::Ordinary, 1, value.len());
+            cadence.add(now_ms, Urgency::Batched, 1, value.len());
             let record = Record {
                 destination: Destination::Rejected,
                 key: message.key().unwrap_or_default(),
@@ -484,7 +479,7 @@ impl Session {
             owned.state.flush(&mut self.out);
             owned.is_touched = true;
             self.cadence
-                .add(now_ms, Urgency::Ordinary, self.out.len(), self.out.bytes());
+                .add(now_ms, Urgency::Batched, self.out.len(), self.out.bytes());
             self.transaction_began_ms.get_or_insert(now_ms);
             let sent = send(&mut self.sink, *partition, self.out.records());
             self.settle(sent, worker)?;
@@ -598,15 +593,11 @@ fn send<'a>(
     records.try_for_each(|record| sink.send(partition, &record))
 }
 
-/// Decisions and their proofs wait for `rp.ads`; nobody waits for the rest.
 fn urgency(out: &Output) -> Urgency {
-    let is_urgent = out
-        .records()
-        .any(|record| record.destination == Destination::Refined(Stream::Ads));
-    if is_urgent {
+    if out.is_urgent() {
         Urgency::Urgent
     } else {
-        Urgency::Ordinary
+        Urgency::Batched
     }
 }
 
