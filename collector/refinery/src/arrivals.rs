@@ -175,10 +175,11 @@ impl Arrivals {
         limits: &Limits,
     ) -> Forgotten {
         let mut forgotten = Forgotten::default();
-        let Some(at) = self.enter(sender.incarnation, received_unix_ms, &mut forgotten) else {
-            return forgotten;
-        };
-        let sender_first_ms = self.incarnations[at].first_received_unix_ms;
+        // Where there is no room for the sender, what it releases makes some.
+        let entered = self.enter(sender.incarnation, received_unix_ms, &mut forgotten);
+        let sender_first_ms = entered.map_or(received_unix_ms, |at| {
+            self.incarnations[at].first_received_unix_ms
+        });
         for known in &mut self.incarnations {
             let listed = oldest_held
                 .iter()

@@ -1,6 +1,6 @@
 //! Exactness across duplicates, releases, aborts and restarts.
 
-use returnpath_refinery::{Moment, Output, RELEASED_EPOCHS_MAX};
+use returnpath_refinery::{INCARNATION_ORDER_MS, Moment, Output, RELEASED_EPOCHS_MAX};
 use returnpath_shared::{Lane, Ordinal, wire::RejectionReason};
 
 use crate::running::{
@@ -199,6 +199,27 @@ fn queue_files_lost_again_and_again_do_not_silence_a_box() {
     }
     running.commit();
     assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
+}
+
+#[test]
+fn more_queue_files_at_once_than_are_remembered_are_taken_when_their_order_is_clear() {
+    let mut running = Running::new();
+    let files = returnpath_shared::INCARNATIONS_MAX as u64;
+    for incarnation in 1..=files {
+        assert_eq!(
+            running
+                .refine(&Batch::of(id(incarnation, 1, 1)))
+                .refined
+                .len(),
+            1
+        );
+    }
+    let one_more = Batch::of(id(files + 1, 1, 1));
+    let out = running.refine(&one_more);
+    assert_eq!(out.reasons(), [RejectionReason::StateBound]);
+    let later = one_more.received_unix_ms(NOW_UNIX_MS + INCARNATION_ORDER_MS);
+    assert_eq!(running.refine(&later).refined.len(), 1);
+    assert_eq!(running.refine(&later), Out::default());
 }
 
 #[test]
