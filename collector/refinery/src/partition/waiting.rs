@@ -142,3 +142,81 @@ pub(super) enum Keep {
     Kept,
     NoRoom,
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use returnpath_shared::{Epoch, Incarnation, RAW_RECORD_BYTES_MAX};
+
+    use super::*;
+
+    fn slot(number: usize) -> Slot {
+        Slot {
+            device: number,
+            id: BatchId {
+                epoch: Epoch {
+                    incarnation: Incarnation::new(1).unwrap(),
+                    start: 1,
+                },
+                sequence: Sequence(2),
+            },
+        }
+    }
+
+    fn keep(waiting: &mut Waiting, number: usize, value: &[u8]) -> Keep {
+        let record = RawRecord {
+            key: b"box",
+            value,
+            lane: Lane::Live,
+            received_unix_ms: 0,
+            offset: 0,
+        };
+        waiting.keep(slot(number), &record, 0)
+    }
+
+    /// Keeps records of one size until there is no room, and says how many.
+    fn fill(waiting: &mut Waiting, value: &[u8]) -> usize {
+        (0..)
+            .take_while(|number| keep(waiting, *number, value) == Keep::Kept)
+            .count()
+    }
+
+    #[test]
+    fn room_is_bounded_in_number_and_bytes_and_comes_back() {
+        let mut waiting = Waiting::default();
+        let large: Vec<u8> = alloc::vec![0; RAW_RECORD_BYTES_MAX];
+        let expected = WAITING_BYTES_MAX / RAW_RECORD_BYTES_MAX;
+        for _ in 0..2 {
+            assert_eq!(fill(&mut waiting, &large), expected);
+            for number in 0..expected {
+                assert!(waiting.take(slot(number)).is_some());
+            }
+            assert_eq!(waiting.next_deadline(), None);
+        }
+        assert_eq!(fill(&mut waiting, b"small"), WAITING_RECORDS_MAX);
+        waiting.clear();
+        assert_eq!(fill(&mut waiting, &large), expected);
+    }
+
+    #[test]
+    fn a_clock_that_runs_backwards_lengthens_no_wait() {
+        let mut waiting = Waiting::default();
+        let record = |now_ms, number, waiting: &mut Waiting| {
+            let record = RawRecord {
+                key: b"box",
+                value: b"",
+                lane: Lane::Live,
+                received_unix_ms: 0,
+                offset: 0,
+            };
+            waiting.keep(slot(number), &record, now_ms)
+        };
+        record(1_000, 1, &mut waiting);
+        record(10, 2, &mut waiting);
+        assert_eq!(waiting.due(1_000 + WAIT_MS - 1), None);
+        assert_eq!(waiting.due(1_000 + WAIT_MS), Some(slot(1)));
+        waiting.take(slot(1));
+        assert_eq!(waiting.due(1_000 + WAIT_MS), Some(slot(2)));
+    }
+}

@@ -1,6 +1,6 @@
 //! When an event happened, for boxes whose clocks are right, wrong or unset.
 
-use returnpath_refinery::CLOCKS_MAX;
+use returnpath_refinery::{CLOCK_REFRESH_MS, CLOCKS_MAX};
 use returnpath_shared::wire::{Refined, TimeQuality};
 
 use crate::running::{Batch, NOW_UNIX_MS, Running, SENT_UPTIME_MS, Short, epoch, id};
@@ -221,6 +221,17 @@ fn a_boot_without_any_clock_is_bounded_by_the_runs_around_it() {
             booted_ms
         )
     );
+    // A later start was heard of from a boot that began when it was over.
+    let later = Batch::of(id(1, 3, 1)).declares(epoch(1, 3), &[id(1, 1, 1)]);
+    let sent_itself =
+        unsynchronised(tune_at(of_boot(Batch::new(1), 6), 9_000)).envelope(|envelope| {
+            envelope.boot_id = 6;
+            envelope.uptime_ms = 10_000;
+        });
+    assert_eq!(
+        time_after(&[later], &sent_itself),
+        (TimeQuality::Bounded, booted_ms, 0, booted_ms)
+    );
     // Another queue file says nothing about it.
     let other = Batch::of(id(2, 1, 1)).envelope(|envelope| envelope.boot_id = 5);
     assert_eq!(
@@ -270,6 +281,28 @@ fn a_step_of_the_clock_moves_times_and_never_the_order() {
     let first_ms = NOW_UNIX_MS - 1_000;
     let second_ms = first_ms - 1_000 - HOUR_MS / 2;
     assert_eq!(times, [first_ms, second_ms, second_ms]);
+}
+
+#[test]
+fn a_remembered_clock_follows_the_drift_of_the_box() {
+    let drifted = |sequence, uptime_ms: u64, drift_ms| {
+        let batch = Batch::new(sequence).received_unix_ms(NOW_UNIX_MS + uptime_ms as i64);
+        batch.envelope(|envelope| {
+            envelope.uptime_ms += uptime_ms;
+            envelope.unix_ms += uptime_ms as i64 + drift_ms;
+        })
+    };
+    // Less than a step of the clock, seen soon after and long after.
+    for (after_ms, drift_ms) in [(CLOCK_REFRESH_MS - 1, 0), (CLOCK_REFRESH_MS, 400)] {
+        let before = [drifted(1, 0, 0), drifted(2, after_ms, 400)];
+        let unsure = unsynchronised(tune_at(Batch::new(3), SENT_UPTIME_MS))
+            .envelope(|envelope| envelope.uptime_ms += after_ms);
+        assert_eq!(
+            time_after(&before, &unsure).1,
+            NOW_UNIX_MS + drift_ms,
+            "{after_ms}"
+        );
+    }
 }
 
 #[test]

@@ -277,6 +277,28 @@ fn a_proof_told_twice_is_refined_once_and_its_repeat_accounted_for() {
 }
 
 #[test]
+fn what_the_agent_tells_again_of_itself_is_a_repeat_and_a_clients_ordinary_event_is_not() {
+    let named = |event: Short| {
+        let event = returnpath_shared::wire::Event {
+            client_id: "boot/1".into(),
+            ..event.event()
+        };
+        event.encode_to_vec()
+    };
+    let mut running = Running::new();
+    let mut refine = |sequence, event: Short| {
+        let mut batch = Batch::new(sequence);
+        batch.events = vec![named(event)];
+        running.refine(&batch).reasons()
+    };
+    assert_eq!(refine(1, Short::Custom), []);
+    assert_eq!(refine(2, Short::Custom), []);
+    let boot = Short::Boot(5, 0, 0);
+    assert_eq!(refine(3, boot), []);
+    assert_eq!(refine(4, boot), [RejectionReason::Repeated]);
+}
+
+#[test]
 fn repeats_are_recognised_within_the_window_of_proofs() {
     let consents = (0..=PROOF_KEYS_MAX).map(|number| format!("c{number}").leak() as &_);
     let events: Vec<_> = consents.map(Short::Consent).collect();

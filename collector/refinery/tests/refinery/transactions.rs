@@ -277,6 +277,13 @@ fn only_a_higher_start_and_ordinal_is_later() {
         !is_later(moment(5, 1, 1), moment(4, 1, 1)),
         "an unknown file"
     );
+    // The lanes are not read in the order of arrival: what the bridge took
+    // first was the other file.
+    let earlier = Batch::of(id(4, 1, 2)).received_unix_ms(NOW_UNIX_MS - 1);
+    running.refine(&earlier.lane(Lane::Backlog));
+    let is_later = |event, than| running.partition.is_later(&device, event, than);
+    assert!(is_later(moment(9, 7, 9), moment(4, 1, 1)));
+    assert!(!is_later(moment(4, 1, 1), moment(9, 7, 9)));
     let other = "box-2".parse().unwrap();
     let of_nobody = running
         .partition
