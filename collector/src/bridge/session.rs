@@ -278,3 +278,6 @@ async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(
         .await
         .unwrap_or(Err(Lost::NoProgress))
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             while reading == Reading::Open && read_total < TURN_BYTES_MAX {
                 self.inbox.reserve(READ_BYTES);
                 match pin!(self.stream.read_buf(&mut self.inbox)).poll(context)? {
+                    // What came before the end is worth reading first.
+                    Poll::Ready(0) if read_total > 0 => break,
                     Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                     Poll::Ready(read) => read_total += read,
                     Poll::Pending => break,
