@@ -120,6 +120,16 @@ fn name(which: usize) -> String {
     format!("box-{which}")
 }
 
+/// What a batch carries, always the same: longer ones tell a proof, often one
+/// that was told before.
+fn events_of(id: BatchId, count: usize) -> Vec<Short> {
+    let mut events = vec![Short::Custom; count];
+    if let Some(event) = events.get_mut(2) {
+        *event = Short::Consent(["a", "b", "c"][id.sequence.0 as usize % 3]);
+    }
+    events
+}
+
 /// An event of a box.
 type Told = (String, BatchId, u64);
 
@@ -135,6 +145,10 @@ struct World {
     open: Vec<Out>,
     refined: BTreeSet<Told>,
     rejected: BTreeSet<Told>,
+    /// Rejected alone: told before by another batch.
+    repeats: BTreeSet<Told>,
+    /// Proofs refined, by box and client id.
+    proofs: BTreeSet<(String, String)>,
     counts: Counts,
 }
 
@@ -152,6 +166,8 @@ impl World {
             open: Vec::new(),
             refined: BTreeSet::new(),
             rejected: BTreeSet::new(),
+            repeats: BTreeSet::new(),
+            proofs: BTreeSet::new(),
             counts: Counts::default(),
         }
     }
@@ -237,7 +253,7 @@ impl World {
             ..Batch::of(id)
                 .declares(model.now, &model.oldest_held())
                 .first_ordinal(first_ordinal)
-                .events(vec![Short::Custom; events])
+                .events(events_of(id, events))
                 .received_unix_ms(self.received_unix_ms)
                 .envelope(|envelope| envelope.unix_ms = self.received_unix_ms)
                 .lane(lane)
@@ -258,7 +274,8 @@ impl World {
     /// up as retired.
     fn take(&mut self, out: Out) {
         for rejected in &out.rejected {
-            if rejected.reason() == RejectionReason::StateBound {
+            let others = [RejectionReason::StateBound, RejectionReason::Repeated];
+            if others.contains(&rejected.reason()) {
                 continue;
             }
             assert_eq!(rejected.reason(), RejectionReason::Retired, "{rejected:?}");
@@ -284,9 +301,18 @@ impl World {
             for refined in &out.refined {
                 let told = told(&refined.device_id, refined.batch, refined.ordinal);
                 assert!(self.refined.insert(told.clone()), "{told:?} came twice");
+                let client_id = refined.event.clone().unwrap().client_id;
+                if !client_id.is_empty() {
+                    let proof = (refined.device_id.clone(), client_id);
+                    assert!(self.proofs.insert(proof), "{told:?} is a repeat");
+                }
             }
             for rejected in &out.rejected {
                 let device = String::from_utf8(rejected.key.to_vec()).unwrap();
+                if rejected.index.is_some() {
+                    let told = told(&device, rejected.batch, rejected.ordinal);
+                    assert!(self.repeats.insert(told.clone()), "{told:?} came twice");
+                }
                 for index in 0..u64::from(rejected.event_count) {
                     let ordinal = rejected.first_ordinal + index;
                     self.rejected.insert(told(&device, rejected.batch, ordinal));
@@ -331,12 +357,14 @@ impl World {
 
     /// Everything that Kafka has came out.
     fn assert_complete(&self) {
+        assert!(self.refined.is_disjoint(&self.repeats));
         for (id, batch) in self.topics.values().flatten() {
             let device = String::from_utf8(batch.key.clone()).unwrap();
             for index in 0..batch.events.len() as u64 {
                 let told = (device.clone(), *id, batch.first_ordinal + index);
+                let out = [&self.refined, &self.repeats, &self.rejected];
                 assert!(
-                    self.refined.contains(&told) || self.rejected.contains(&told),
+                    out.iter().any(|out| out.contains(&told)),
                     "{told:?} is lost"
                 );
             }
@@ -368,7 +396,7 @@ fn limits() -> impl Strategy<Value = Limits> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 384,
+        cases: 1_024,
         // One failing history is enough; shrinking long ones takes minutes.
         max_shrink_iters: 4_096,
         ..ProptestConfig::default()
