@@ -160,7 +160,8 @@ pub enum Effect {
     Publish(Publish),
     /// Change the queue file in one transaction. At most one is under way.
     Commit(Commit),
-    /// Read the bytes of a batch.
+    /// Read the bytes of a batch. Answers come in the order of the requests:
+    /// batches leave in the order in which they are read.
     Load(BatchId),
     /// Answer a client that waits.
     Answer {

@@ -6,7 +6,9 @@
 
 use alloc::{collections::VecDeque, vec::Vec};
 
-use returnpath_shared::{BatchId, Class, Epoch, INCARNATIONS_MAX, Ordinal, Sequence, wire};
+use returnpath_shared::{
+    BatchId, Class, Epoch, INCARNATIONS_MAX, Incarnation, Ordinal, Sequence, wire,
+};
 
 use crate::{Powered, StoredBatch, status};
 
@@ -244,12 +246,13 @@ impl Held {
         oldest
     }
 
-    /// How many incarnations are held.
-    pub(crate) fn incarnations(&self) -> usize {
+    /// How many incarnations are held that are not this one.
+    pub(crate) fn incarnations_beside(&self, own: Incarnation) -> usize {
         let mut seen = Vec::new();
         for run in &self.runs {
-            if !run.entries.is_empty() && !seen.contains(&run.epoch.incarnation) {
-                seen.push(run.epoch.incarnation);
+            let incarnation = run.epoch.incarnation;
+            if !run.entries.is_empty() && incarnation != own && !seen.contains(&incarnation) {
+                seen.push(incarnation);
             }
         }
         seen.len()
@@ -356,7 +359,6 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use returnpath_shared::Incarnation;
 
     fn epoch(incarnation: u64, start: u32) -> Epoch {
         Epoch {

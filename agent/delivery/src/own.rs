@@ -1,5 +1,9 @@
 //! The agent's own events: boot, unclean stop, ledger. What is owed, and which
 //! batch carries it; what a dropped batch carried is owed again.
+//!
+//! The rows behind unclean stops and the ledger stay in the queue file until a
+//! batch of this run that carries them is receipted. A restart in between
+//! makes the same events again, with the same ids; refine removes repeats.
 
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
@@ -51,11 +55,6 @@ impl OwnEvents {
             self.carried
                 .insert(place, core::mem::take(&mut self.in_open));
         }
-    }
-
-    /// What this batch carries.
-    pub(crate) fn carried(&self, place: Place) -> &[Own] {
-        self.carried.get(&place).map_or(&[], Vec::as_slice)
     }
 
     /// The batch has left.

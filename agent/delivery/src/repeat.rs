@@ -130,11 +130,9 @@ impl Repeats {
 
     fn shrink(&mut self) {
         while self.known.len() > self.known_max {
-            if let Some(known) = self.known.pop_front()
-                && known.in_file
-            {
-                self.left = Some(known.id.number);
-            }
+            // Also of one that is not known to be there: the file may have it
+            // from before a rebuild.
+            self.left = self.known.pop_front().map(|known| known.id.number);
         }
     }
 }

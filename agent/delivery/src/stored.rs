@@ -141,7 +141,7 @@ pub enum Op {
     },
     /// Key: the epoch.
     StartPut(StartRow),
-    /// This start ended cleanly, or its end has been declared.
+    /// This start ended cleanly, or the cloud knows that it did not.
     StartDelete(Epoch),
     /// The only row of its kind.
     PoweredPut(PoweredMark),

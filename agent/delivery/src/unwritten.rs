@@ -13,8 +13,9 @@ pub(crate) struct Unwritten {
     /// For proof: when it goes to flash, link or no link. `None` for ordinary
     /// batches, and once its clients were told that storage failed.
     pub(crate) durable_due: Option<Uptime>,
-    /// Whether the commit under way inserts it.
-    pub(crate) in_commit: bool,
+    /// Whether the file may hold it without our knowing: the commit under way
+    /// inserts it, or one that failed did.
+    pub(crate) may_be_in_file: bool,
 }
 
 #[derive(Debug, Default)]

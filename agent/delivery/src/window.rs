@@ -16,9 +16,31 @@ use crate::{Uptime, held::Place, jitter::Jitter, time::ms};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flight {
     /// Its bytes are being read from the queue file.
-    Loading,
+    Loading {
+        /// The lane that it was chosen for.
+        lane: Lane,
+        /// Reads are answered in the order of their requests.
+        request: u64,
+    },
     /// Published.
     Sent { lane: Lane, at: Uptime, due: Uptime },
+}
+
+impl Flight {
+    fn lane(self) -> Lane {
+        match self {
+            Self::Loading { lane, .. } | Self::Sent { lane, .. } => lane,
+        }
+    }
+}
+
+/// What is to be done with bytes that were read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loaded {
+    Send(Lane),
+    /// Read again when there is.
+    NoRoom,
+    Unwanted,
 }
 
 #[derive(Debug)]
@@ -26,6 +48,7 @@ pub(crate) struct Window {
     flights: BTreeMap<Place, Flight>,
     limit: u32,
     limit_max: u32,
+    requests: u64,
     /// Flights sent before this moment have halved the window already.
     halved_at: Option<Uptime>,
     last_receipt_at: Option<Uptime>,
@@ -44,6 +67,7 @@ impl Window {
             flights: BTreeMap::new(),
             limit: (limit_max / 2).max(1),
             limit_max,
+            requests: 0,
             halved_at: None,
             last_receipt_at: None,
             silent_probes: 0,
@@ -72,8 +96,12 @@ impl Window {
         self.limit
     }
 
+    /// Batches that were sent and have no receipt.
     pub(crate) fn in_flight(&self) -> usize {
-        self.flights.len()
+        self.flights
+            .values()
+            .filter(|flight| matches!(flight, Flight::Sent { .. }))
+            .count()
     }
 
     pub(crate) fn flight(&self, place: Place) -> Option<Flight> {
@@ -91,20 +119,53 @@ impl Window {
                 let backlog = self
                     .flights
                     .values()
-                    .filter(|flight| {
-                        !matches!(
-                            flight,
-                            Flight::Sent {
-                                lane: Lane::Live,
-                                ..
-                            }
-                        )
-                    })
+                    .filter(|flight| flight.lane() == Lane::Backlog)
                     .count();
                 in_flight < limit && backlog < (limit - limit / 4).max(1)
             }
         };
         room.then_some(self.quiet_until)
+    }
+
+    /// Whether a batch of this lane is being read: what follows it in the lane
+    /// has to wait, or it would overtake.
+    pub(crate) fn is_loading(&self, lane: Lane) -> bool {
+        self.flights.values().any(
+            |flight| matches!(flight, Flight::Loading { lane: loading, .. } if *loading == lane),
+        )
+    }
+
+    /// Its bytes are being read.
+    pub(crate) fn loading(&mut self, place: Place, lane: Lane) {
+        self.requests += 1;
+        let request = self.requests;
+        self.set(place, Flight::Loading { lane, request });
+    }
+
+    /// The bytes of a batch were read: the lane to send it by, if it is still
+    /// wanted and there is still room. An answer that comes before that of an
+    /// earlier request belongs to a request since forgotten.
+    pub(crate) fn loaded(&mut self, place: Place, now: Uptime) -> Loaded {
+        let Some(Flight::Loading { lane, request }) = self.flight(place) else {
+            return Loaded::Unwanted;
+        };
+        let is_stale = self.flights.values().any(|flight| {
+            matches!(flight, Flight::Loading { lane: other, request: earlier }
+                if *other == lane && *earlier < request)
+        });
+        if is_stale {
+            return Loaded::Unwanted;
+        }
+        self.flights.remove(&place);
+        if self.in_flight() < self.limit as usize && self.quiet_until <= now {
+            return Loaded::Send(lane);
+        }
+        // The window closed meanwhile. Those behind it are read again too, or
+        // they might overtake.
+        self.flights.retain(
+            |_, flight| !matches!(flight, Flight::Loading { lane: other, .. } if *other == lane),
+        );
+        Loaded::NoRoom
     }
 
     pub(crate) fn set(&mut self, place: Place, flight: Flight) {
@@ -132,7 +193,7 @@ impl Window {
             .values()
             .filter_map(|flight| match flight {
                 Flight::Sent { due, .. } => Some(*due),
-                Flight::Loading => None,
+                Flight::Loading { .. } => None,
             })
             .min()
     }
@@ -144,7 +205,7 @@ impl Window {
             .iter()
             .filter_map(|(place, flight)| match flight {
                 Flight::Sent { at, due, .. } if *due <= now => Some((*place, *at)),
-                Flight::Sent { .. } | Flight::Loading => None,
+                Flight::Sent { .. } | Flight::Loading { .. } => None,
             })
             .collect();
         for (place, at) in &overdue {

@@ -12,6 +12,10 @@ use crate::{
     unwritten::Unwritten,
 };
 
+/// The longest of the agent's own events: a boot with its facts and all
+/// anchors of 30 bytes.
+const OWN_EVENT_BYTES_MAX: u64 = 3_072;
+
 impl Delivery {
     /// Appends an event to the open batch, closing a full one first.
     pub(super) fn push(&mut self, event: &wire::Event, length: usize) -> Ordinal {
@@ -64,7 +68,7 @@ impl Delivery {
                 bytes: packed.bytes,
                 opened_at,
                 durable_due,
-                in_commit: false,
+                may_be_in_file: false,
             },
         );
         self.waiting.close(place);
@@ -79,19 +83,19 @@ impl Delivery {
         }
         let mut due = match self.link {
             Link::Up => open.opened_at.plus(self.config.pace.batch_interval),
-            // It grows until what is closed already has to be written.
-            Link::Down => self
-                .ordinary_due()
-                .unwrap_or(Uptime(u64::MAX))
-                .min(open.opened_at.plus(self.config.flush_interval)),
+            // Or until what is closed already has to be written; see below.
+            Link::Down => open.opened_at.plus(self.config.flush_interval),
         };
-        // While nothing can be committed, proof gathers in the open batch.
-        if open.class == Class::Proof
-            && self.storage.committing.is_none()
-            && self.storage.file != File::Rebuilding
-            && let Some(sync_due) = self.storage.sync_due
-        {
-            due = due.min(sync_due);
+        // While nothing can be committed, events gather in the open batch.
+        if self.storage.committing.is_none() && self.storage.file != File::Rebuilding {
+            if self.link == Link::Down {
+                due = self
+                    .ordinary_due()
+                    .map_or(due, |ordinary| due.min(ordinary));
+            }
+            if open.class == Class::Proof {
+                due = self.storage.sync_due.map_or(due, |sync| due.min(sync));
+            }
         }
         Some(due)
     }
@@ -115,12 +119,15 @@ impl Delivery {
         if self.phase != Phase::Running {
             return;
         }
-        while let Some(row) = self.own.unclean_owed.pop() {
+        while self.has_room_for_own()
+            && let Some(row) = self.own.unclean_owed.pop()
+        {
             let event = own::unclean_stop_event(&row, self.now);
             self.push_own(&event, Own::UncleanStop(row));
             self.want_sync();
         }
-        if core::mem::take(&mut self.own.boot_owed) {
+        if self.own.boot_owed && self.has_room_for_own() {
+            self.own.boot_owed = false;
             self.forget_anchors();
             self.own.boots = self.own.boots.saturating_add(1);
             let anchors = self.anchors.all();
@@ -129,11 +136,22 @@ impl Delivery {
             self.push_own(&event, Own::Boot);
         }
         if self.link == Link::Up {
-            while let Some(row) = self.ledger.next_untold() {
+            while self.has_room_for_own()
+                && let Some(row) = self.ledger.next_untold()
+            {
                 let event = own::ledger_event(&row, self.epoch.incarnation, self.now);
                 self.push_own(&event, Own::Ledger(row));
             }
         }
+    }
+
+    /// Whether what is kept free for the agent's own events suffices for one
+    /// more. What finds no room stays owed; it lies in the queue file as a row.
+    fn has_room_for_own(&self) -> bool {
+        let proof = self.held.proof();
+        let open_bytes = self.open.as_ref().map_or(0, |open| open.bytes() as u64);
+        proof.bytes + open_bytes + OWN_EVENT_BYTES_MAX <= self.config.queue_bytes_max
+            && proof.batches + 1 < self.config.queue_batches_max as u64
     }
 
     fn push_own(&mut self, event: &wire::Event, own: Own) {

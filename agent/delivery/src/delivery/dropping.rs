@@ -14,7 +14,7 @@ impl Delivery {
         let batch = view.batch;
         self.window.forget(place);
         let unwritten = self.unwritten.remove(place);
-        if view.in_file || unwritten.is_some_and(|unwritten| unwritten.in_commit) {
+        if view.in_file || unwritten.is_some_and(|unwritten| unwritten.may_be_in_file) {
             self.leaving.add(place, batch.id);
         }
         self.ledger.enter(&batch, drop);
@@ -106,7 +106,7 @@ impl Delivery {
     /// An envelope names at most so many incarnations; of one that it cannot
     /// name the box would seem to hold nothing.
     pub(super) fn drop_excess_incarnations(&mut self) {
-        while self.held.incarnations() > INCARNATIONS_MAX
+        while self.held.incarnations_beside(self.epoch.incarnation) >= INCARNATIONS_MAX
             && let Some(oldest) = self.held.oldest()
         {
             self.drop_batch(oldest.place, Drop::QueueFull);

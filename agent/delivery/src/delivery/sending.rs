@@ -5,6 +5,8 @@
 //! queue's truth by forgetting the flights, and a lost batch is found again by
 //! its flight being overdue.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 use returnpath_shared::{BatchId, Class, Epoch, INCARNATIONS_MAX, Lane, Sequence, wire};
 
@@ -15,7 +17,7 @@ use crate::{
     leaving::note_oldest,
     own::Own,
     time::ms,
-    window::Flight,
+    window::{Flight, Loaded},
 };
 
 impl Delivery {
@@ -38,7 +40,7 @@ impl Delivery {
                 if let Some(bytes) = bytes.cloned() {
                     self.publish(&view, lane, bytes);
                 } else {
-                    self.window.set(view.place, Flight::Loading);
+                    self.window.loading(view.place, lane);
                     self.effects.push_back(Effect::Load(view.batch.id));
                 }
             }
@@ -85,24 +87,33 @@ impl Delivery {
         }
     }
 
-    /// The oldest batch of the lane that is not in flight and can be read.
+    /// The oldest batch of the lane that is not in flight. While the file is
+    /// being rebuilt what is in it is waited for; without a file it is passed
+    /// over.
     fn candidate(&self, lane: Lane) -> Option<View> {
-        let sendable = |view: &View| {
+        let waits = |view: &View| {
             self.window.flight(view.place).is_none()
                 && (self.unwritten.contains(view.place)
-                    || (view.in_file && self.storage.file == File::Good))
+                    || !matches!(self.storage.file, File::Absent { .. }))
         };
-        match lane {
+        let view = match lane {
             Lane::Live => self
                 .held
                 .opened_since(self.epoch, self.live_since(self.now))
-                .find(sendable),
+                .find(waits),
             Lane::Backlog => self
                 .held
                 .iter()
                 .take_while(|view| !self.is_live(view, self.now))
-                .find(sendable),
-        }
+                .find(waits),
+        }?;
+        let sendable = if self.unwritten.contains(view.place) {
+            // Or it would overtake what is being read.
+            !self.window.is_loading(lane)
+        } else {
+            self.storage.file == File::Good
+        };
+        sendable.then_some(view)
     }
 
     fn publish(&mut self, view: &View, lane: Lane, bytes: Bytes) {
@@ -145,44 +156,48 @@ impl Delivery {
     }
 
     /// The oldest batch of each incarnation that is held, or may be again
-    /// after a power cut.
-    fn oldest_held(&self) -> alloc::vec::Vec<BatchId> {
+    /// after a power cut. This run's incarnation is always among them, with
+    /// the batch that it builds next where nothing is held: not to be listed
+    /// means that nothing will ever come.
+    fn oldest_held(&self) -> Vec<BatchId> {
         let mut oldest = self.held.oldest_of_incarnations();
         for (place, id) in self.leaving.may_return() {
             note_oldest(&mut oldest, place, id);
         }
         oldest.sort_unstable_by_key(|(place, _)| *place);
-        // What is left out at the bound would count as gone: keep the newest,
-        // which the batch inside belongs to; the others are leaving anyway.
-        let excess = oldest.len().saturating_sub(INCARNATIONS_MAX);
-        oldest.drain(..excess);
-        oldest.into_iter().map(|(_, id)| id).collect()
+        let mut oldest: Vec<BatchId> = oldest.into_iter().map(|(_, id)| id).collect();
+        let incarnation = self.epoch.incarnation;
+        if !oldest.iter().any(|id| id.epoch.incarnation == incarnation) {
+            oldest.push(BatchId {
+                epoch: self.epoch,
+                sequence: self.next_sequence,
+            });
+        }
+        // `drop_excess_incarnations` keeps what is held below the bound; past
+        // it can only be what is leaving.
+        oldest.truncate(INCARNATIONS_MAX);
+        oldest
     }
 
     pub(super) fn loaded(&mut self, id: BatchId, bytes: Result<Bytes, Unreadable>) {
         let Some(place) = self.held.place_of(id) else {
             return;
         };
-        if self.window.flight(place) != Some(Flight::Loading) {
-            return;
-        }
-        self.window.forget(place);
-        match bytes {
-            Ok(bytes) => {
+        let loaded = self.window.loaded(place, self.now);
+        match (loaded, bytes) {
+            (Loaded::Unwanted, _) => {}
+            (Loaded::Send(lane), Ok(bytes)) => {
                 if let Some(view) = self.held.get(place) {
-                    let lane = if self.is_live(&view, self.now) {
-                        Lane::Live
-                    } else {
-                        Lane::Backlog
-                    };
                     self.publish(&view, lane, bytes);
                 }
             }
+            (Loaded::NoRoom, Ok(_)) => {}
             // While the file is being rebuilt, that will tell what is lost.
-            Err(Unreadable) if self.storage.file == File::Good => {
-                self.drop_batch(place, Drop::Corrupt);
+            (Loaded::Send(_) | Loaded::NoRoom, Err(Unreadable)) => {
+                if self.storage.file == File::Good {
+                    self.drop_batch(place, Drop::Corrupt);
+                }
             }
-            Err(Unreadable) => {}
         }
     }
 
@@ -251,7 +266,7 @@ impl Delivery {
         self.totals.batches_receipted += 1;
         self.totals.events_receipted += u64::from(view.batch.events);
         let unwritten = self.unwritten.remove(place);
-        if view.in_file || unwritten.is_some_and(|unwritten| unwritten.in_commit) {
+        if view.in_file || unwritten.is_some_and(|unwritten| unwritten.may_be_in_file) {
             self.leaving.add(place, view.batch.id);
             self.storage.tidy(self.now);
         }

@@ -175,11 +175,6 @@ impl Delivery {
         for epoch in core::mem::take(&mut self.storage.declared) {
             ops.push(Op::StartDelete(epoch));
         }
-        let declares = inserts.iter().flat_map(|place| self.own.carried(*place));
-        ops.extend(declares.filter_map(|own| match own {
-            Own::UncleanStop(row) => Some(Op::StartDelete(row.epoch)),
-            Own::Boot | Own::Ledger(_) => None,
-        }));
         ops.push(if last {
             Op::StartDelete(self.epoch)
         } else {
@@ -202,7 +197,7 @@ impl Delivery {
             if let Some(unwritten) = self.unwritten.get_mut(place)
                 && let Some(view) = self.held.get(place)
             {
-                unwritten.in_commit = true;
+                unwritten.may_be_in_file = true;
                 ops.push(Op::InsertBatch {
                     batch: view.batch,
                     bytes: unwritten.bytes.clone(),
@@ -254,6 +249,11 @@ impl Delivery {
             CommitOutcome::Done => self.commit_done(&committing),
             CommitOutcome::RolledBack => {
                 self.commit_undone(&committing);
+                for place in &committing.inserts {
+                    if let Some(unwritten) = self.unwritten.get_mut(*place) {
+                        unwritten.may_be_in_file = false;
+                    }
+                }
                 self.storage.rolled_back(self.now);
             }
             CommitOutcome::Failed => {
@@ -294,34 +294,20 @@ impl Delivery {
         self.ledger.restore(&committing.ops);
         self.anchors.rewrite();
         self.proof_repeats.rewrite();
-        let declared = committing.ops.iter().filter_map(|op| {
-            if let Op::StartDelete(epoch) = op {
-                Some(*epoch)
-            } else {
-                None
+        for op in &committing.ops {
+            if let Op::StartDelete(epoch) = op
+                && *epoch != self.epoch
+            {
+                self.storage.declared.push(*epoch);
             }
-        });
-        let still_carried: Vec<Epoch> = committing
-            .inserts
-            .iter()
-            .flat_map(|place| self.own.carried(*place))
-            .filter_map(|own| match own {
-                Own::UncleanStop(row) => Some(row.epoch),
-                Own::Boot | Own::Ledger(_) => None,
-            })
-            .collect();
-        self.storage
-            .declared
-            .extend(declared.filter(|epoch| !still_carried.contains(epoch)));
-        self.storage.declared.retain(|epoch| *epoch != self.epoch);
+        }
         self.storage.tidy(self.now);
         for place in &committing.inserts {
-            if let Some(unwritten) = self.unwritten.get_mut(*place) {
-                unwritten.in_commit = false;
-                if unwritten.durable_due.take().is_some() {
-                    self.answer(*place, First::Accepted);
-                    self.storage.tidy_now = true;
-                }
+            if let Some(unwritten) = self.unwritten.get_mut(*place)
+                && unwritten.durable_due.take().is_some()
+            {
+                self.answer(*place, First::Accepted);
+                self.storage.tidy_now = true;
             }
         }
     }
@@ -342,11 +328,22 @@ impl Delivery {
         }
         self.close();
         self.held.forget_file();
+        for (_, unwritten) in self.unwritten.iter_mut() {
+            unwritten.may_be_in_file = false;
+        }
         for id in copied {
             match self.held.place_of(id) {
-                Some(place) if !self.unwritten.contains(place) => self.held.set_in_file(place),
-                // Left already, or to be inserted from RAM.
-                Some(_) | None => self.leaving.delete(id),
+                Some(place) => {
+                    if let Some(unwritten) = self.unwritten.get_mut(place) {
+                        // It is inserted from RAM, with all that belongs to it.
+                        unwritten.may_be_in_file = true;
+                        self.leaving.delete(id);
+                    } else {
+                        self.held.set_in_file(place);
+                    }
+                }
+                // It has left already.
+                None => self.leaving.delete(id),
             }
         }
         let lost: Vec<Place> = self
