@@ -3,12 +3,14 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use returnpath_shared::{ProofKey, wire::ProofState};
+use returnpath_shared::{Kind, ProofKey, wire::ProofState};
 
 use crate::{limit::PROOF_KEYS_MAX, state::RestoreError};
 
-/// The last proofs of one box. Each is kept as 64 bits of its key: among
-/// [`PROOF_KEYS_MAX`] of them two are alike by chance once in 10^16 proofs.
+/// The last proofs of one box. Each is kept as 64 bits, of which the highest
+/// say who may tell such a proof: an application that may send custom events
+/// alone cannot make an impression, or what the agent tells, look like a
+/// repeat. By chance two of [`PROOF_KEYS_MAX`] are alike once in 10^16 proofs.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Proofs {
     /// Oldest first.
@@ -16,16 +18,16 @@ pub(crate) struct Proofs {
 }
 
 impl Proofs {
-    pub(crate) fn contains(&self, key: ProofKey) -> bool {
-        self.keys.contains(&fold(key))
+    pub(crate) fn contains(&self, kind: Kind, key: ProofKey) -> bool {
+        self.keys.contains(&fold(kind, key))
     }
 
     /// Remembers a proof, and forgets the oldest where the bound asks for it.
-    pub(crate) fn insert(&mut self, key: ProofKey) {
+    pub(crate) fn insert(&mut self, kind: Kind, key: ProofKey) {
         if self.keys.len() >= PROOF_KEYS_MAX {
             self.keys.remove(0);
         }
-        self.keys.push(fold(key));
+        self.keys.push(fold(kind, key));
     }
 
     pub(crate) fn to_wire(&self) -> ProofState {
@@ -48,11 +50,26 @@ impl Proofs {
     }
 }
 
-fn fold(ProofKey(key): ProofKey) -> u64 {
-    let bytes = (key ^ key.rotate_left(64)).to_le_bytes();
+const TELLER_BITS: u32 = 2;
+
+fn fold(kind: Kind, ProofKey(key): ProofKey) -> u64 {
+    let teller: u64 = match kind {
+        Kind::AdEvent => 0,
+        Kind::Consent => 1,
+        Kind::Boot | Kind::Ledger | Kind::UncleanStop => 2,
+        Kind::Custom
+        | Kind::Tune
+        | Kind::ViewingHeartbeat
+        | Kind::TrickPlay
+        | Kind::Power
+        | Kind::Display
+        | Kind::UserActivity
+        | Kind::AdOpportunity
+        | Kind::Health => 3,
+    };
     let mut low = [0; 8];
-    low.copy_from_slice(&bytes[..8]);
-    u64::from_le_bytes(low)
+    low.copy_from_slice(&(key ^ key.rotate_left(64)).to_le_bytes()[..8]);
+    u64::from_le_bytes(low) >> TELLER_BITS | teller << (u64::BITS - TELLER_BITS)
 }
 
 #[cfg(test)]
@@ -60,20 +77,29 @@ mod tests {
     use super::*;
 
     fn key(number: usize) -> ProofKey {
-        ProofKey((number as u128) << 64 | 1)
+        ProofKey((number as u128) << 68 | 1)
     }
 
     #[test]
     fn the_last_proofs_are_known_and_older_ones_forgotten() {
         let mut proofs = Proofs::default();
         for number in 0..=PROOF_KEYS_MAX {
-            assert!(!proofs.contains(key(number)));
-            proofs.insert(key(number));
-            assert!(proofs.contains(key(number)));
+            assert!(!proofs.contains(Kind::Consent, key(number)));
+            proofs.insert(Kind::Consent, key(number));
+            assert!(proofs.contains(Kind::Consent, key(number)));
         }
-        assert!(!proofs.contains(key(0)));
-        assert!(proofs.contains(key(1)));
+        assert!(!proofs.contains(Kind::Consent, key(0)));
+        assert!(proofs.contains(Kind::Consent, key(1)));
         assert_eq!(Proofs::from_wire(&proofs.to_wire()), Ok(proofs));
+    }
+
+    #[test]
+    fn a_custom_event_cannot_make_another_proof_look_like_a_repeat() {
+        let mut proofs = Proofs::default();
+        proofs.insert(Kind::Custom, key(1));
+        for kind in [Kind::AdEvent, Kind::Consent, Kind::Ledger] {
+            assert!(!proofs.contains(kind, key(1)), "{kind:?}");
+        }
     }
 
     #[test]

@@ -228,11 +228,11 @@ impl Events<'_> {
         let Some(key) = ProofKey::of(event) else {
             return Ok(());
         };
-        if self.device.proofs.get().contains(key) {
+        if self.device.proofs.get().contains(kind, key) {
             let detail = "this proof was refined before, under another ordinal";
             return Err(Rejection::new(RejectionReason::Repeated, detail));
         }
-        self.device.proofs.change().insert(key);
+        self.device.proofs.change().insert(kind, key);
         Ok(())
     }
 
