@@ -283,7 +283,7 @@ mod tests {
     fn what_a_file_leaves_out_keeps_the_examples_value() {
         let config = Config::parse(&format!("drain_budget_seconds = 7\n{SMALLEST}")).unwrap();
         assert_eq!(config.drain_budget, Duration::from_secs(7));
-        assert_eq!(config.bridge.linger, Duration::from_millis(5));
+        assert_eq!(config.bridge.linger, Duration::from_millis(25));
         assert_eq!(config.bridge.brokers.len(), 1);
         assert!(config.kafka.security.tls.is_none());
     }

@@ -125,7 +125,7 @@ fn refusals_travel_at_once_with_their_reason_and_once() {
     let (_, receipt) = receipts.take(now + 20 * MS).unwrap();
     assert_eq!(receipt.refused.len(), 1);
     assert_eq!(receipt.refused[0].reason(), RefusalReason::TooLarge);
-    let refused = receipt.refused[0].batch.clone().unwrap();
+    let refused = receipt.refused[0].batch.unwrap();
     assert_eq!(BatchId::try_from(refused).unwrap(), id(1, 5));
 }
 

@@ -177,21 +177,21 @@ impl Broker {
     }
 
     async fn acknowledgement(&mut self) -> PubAck {
-        match self.next().await {
-            Packet::PubAck(puback) => puback,
-            other => panic!("{other:?}"),
-        }
+        let packet = self.next().await;
+        let Packet::PubAck(puback) = packet else {
+            panic!("{packet:?}");
+        };
+        puback
     }
 
     async fn receipt(&mut self) -> Receipt {
-        match self.next().await {
-            Packet::Publish(publish) => {
-                assert_eq!(publish.topic, "rp/v1/box-1/receipts");
-                assert_eq!((publish.qos, publish.retain), (QoS::AtMostOnce, false));
-                Receipt::decode(publish.payload).unwrap()
-            }
-            other => panic!("{other:?}"),
-        }
+        let packet = self.next().await;
+        let Packet::Publish(publish) = packet else {
+            panic!("{packet:?}");
+        };
+        assert_eq!(publish.topic, "rp/v1/box-1/receipts");
+        assert_eq!((publish.qos, publish.retain), (QoS::AtMostOnce, false));
+        Receipt::decode(publish.payload).unwrap()
     }
 
     async fn hang_up(self) -> (Passage, Lost) {
