@@ -139,11 +139,28 @@ impl Admin {
         let broker = metadata.brokers().first().map(|broker| broker.id());
         drop(metadata);
         facts.topics.sort_by(|a, b| a.name.cmp(&b.name));
-        for topic in &mut facts.topics {
-            topic.settings = self.settings(ResourceSpecifier::Topic(&topic.name)).await;
-        }
         if let Some(broker) = broker {
-            facts.broker = self.settings(ResourceSpecifier::Broker(broker)).await;
+            match self.settings(&[ResourceSpecifier::Broker(broker)]).await {
+                Ok(mut settings) => facts.broker = settings.pop().flatten(),
+                // A stand-in for Kafka that tells no settings; asking it about
+                // topics would only take its time.
+                Err(KafkaError::AdminOp(RDKafkaErrorCode::UnsupportedFeature)) => return Ok(facts),
+                // Asking about brokers may be forbidden where topics are not.
+                Err(_) => {}
+            }
+        }
+        let names: Vec<String> = facts
+            .topics
+            .iter()
+            .map(|topic| topic.name.clone())
+            .collect();
+        let resources: Vec<_> = names
+            .iter()
+            .map(|name| ResourceSpecifier::Topic(name))
+            .collect();
+        let settings = self.settings(&resources).await.unwrap_or_default();
+        for (topic, settings) in facts.topics.iter_mut().zip(settings) {
+            topic.settings = settings;
         }
         Ok(facts)
     }
@@ -172,18 +189,19 @@ impl Admin {
         }
     }
 
-    /// Settings as they take effect; `None` where Kafka does not tell them.
-    async fn settings(&self, of: ResourceSpecifier<'_>) -> Option<BTreeMap<String, String>> {
+    /// Settings as they take effect, in the order asked; `None` where Kafka
+    /// does not tell them.
+    async fn settings(
+        &self,
+        of: &[ResourceSpecifier<'_>],
+    ) -> Result<Vec<Option<BTreeMap<String, String>>>, KafkaError> {
         let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
-        let answers = self.client.describe_configs([&of], &options).await;
-        let resource: ConfigResource = answers.ok()?.into_iter().next()?.ok()?;
-        Some(
-            resource
-                .entries
-                .into_iter()
-                .filter_map(|entry| Some((entry.name, entry.value?)))
-                .collect(),
-        )
+        let answers = self.client.describe_configs(of, &options).await?;
+        // One answer to each question, in the order of the questions.
+        Ok(answers
+            .into_iter()
+            .map(|answer| answer.ok().map(values))
+            .collect())
     }
 
     /// Creates topics that are missing, with as many partitions as those have
@@ -233,6 +251,14 @@ impl Admin {
         }
         Ok(created)
     }
+}
+
+fn values(resource: ConfigResource) -> BTreeMap<String, String> {
+    resource
+        .entries
+        .into_iter()
+        .filter_map(|entry| Some((entry.name, entry.value?)))
+        .collect()
 }
 
 /// Counts are bounded by the configuration, far below `i32::MAX`.

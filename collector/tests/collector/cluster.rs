@@ -7,6 +7,7 @@ use rdkafka::{
     ClientConfig,
     mocking::MockCluster,
     producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
+    types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use returnpath_collector::kafka;
 use returnpath_shared::wire::{self, Event, event};
@@ -18,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const PARTITIONS: u32 = 3;
 
 pub(crate) struct Cluster {
-    _mock: MockCluster<'static, DefaultProducerContext>,
+    mock: MockCluster<'static, DefaultProducerContext>,
     kafka: kafka::Config,
     producer: BaseProducer,
 }
@@ -44,7 +45,7 @@ impl Cluster {
             .create()
             .unwrap();
         Self {
-            _mock: mock,
+            mock,
             kafka,
             producer,
         }
@@ -66,6 +67,11 @@ impl Cluster {
     pub(crate) fn settled(&self) -> &kafka::Config {
         self.producer.flush(PATIENCE).unwrap();
         &self.kafka
+    }
+
+    /// Has the next requests of a kind answered by these errors, in order.
+    pub(crate) fn refuse(&self, request: RDKafkaApiKey, errors: &[RDKafkaRespErr]) {
+        self.mock.request_errors(request, errors);
     }
 
     pub(crate) fn refined(&self, topic: &str, record: &wire::Refined) {

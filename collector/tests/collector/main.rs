@@ -10,4 +10,5 @@
 
 mod audit;
 mod cluster;
+mod refine;
 mod tail;
