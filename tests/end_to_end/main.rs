@@ -3,4 +3,14 @@
 //! by `kcat`. Needs what `tests/install` installs and the built binaries;
 //! `tests/run` sees to both.
 
+mod box_faults;
 mod brokers;
+mod collector_faults;
+mod delivery;
+mod envelope;
+mod event;
+mod flow;
+mod kafka_faults;
+mod rejection;
+mod scene;
+mod trust;
