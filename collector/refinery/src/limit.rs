@@ -73,9 +73,11 @@ pub const HOLES_MAX: usize = 256;
 /// forgotten first; what comes for it later is rejected (`RETIRED`).
 pub const RELEASED_HOLES_MAX: usize = 32;
 
-/// Proofs remembered per box to recognise repeats: hours of ad breaks, and the
-/// record stays within 2 KiB. The oldest is forgotten first.
-pub const PROOF_KEYS_MAX: usize = 256;
+/// Proofs remembered per box to recognise repeats: the last twenty ads with all
+/// that happens to them, while a client repeats within minutes. All are written
+/// with each batch of proofs, so the record stays within 1 KiB. The oldest is
+/// forgotten first.
+pub const PROOF_KEYS_MAX: usize = 128;
 
 /// Boots of one box whose clock is remembered, as many as a boot event may
 /// name. The oldest is forgotten first; events of it are then only bounded.
