@@ -41,12 +41,14 @@ impl Proofs {
     }
 
     pub(crate) fn from_wire(state: &ProofState) -> Result<Self, RestoreError> {
-        match state.keys.as_chunks::<8>() {
-            (keys, []) if keys.len() <= PROOF_KEYS_MAX => Ok(Self {
-                keys: keys.iter().map(|key| u64::from_le_bytes(*key)).collect(),
-            }),
-            _ => Err(RestoreError::Rule { field: "keys" }),
-        }
+        let (keys, []) = state.keys.as_chunks::<8>() else {
+            return Err(RestoreError::Rule { field: "keys" });
+        };
+        // A version with a higher bound may have written more.
+        let newest = &keys[keys.len().saturating_sub(PROOF_KEYS_MAX)..];
+        Ok(Self {
+            keys: newest.iter().map(|key| u64::from_le_bytes(*key)).collect(),
+        })
     }
 }
 
@@ -103,10 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn states_that_break_the_rules_are_not_loaded() {
-        for length in [7, 8 * (PROOF_KEYS_MAX + 1)] {
-            let keys = Bytes::from(alloc::vec![0; length]);
-            assert!(Proofs::from_wire(&ProofState { keys }).is_err());
-        }
+    fn a_state_of_another_bound_is_loaded_and_a_broken_one_is_not() {
+        let state = |length: usize| ProofState {
+            keys: Bytes::from(alloc::vec![0; length]),
+        };
+        let loaded = Proofs::from_wire(&state(8 * (PROOF_KEYS_MAX + 5)));
+        assert_eq!(loaded.map(|proofs| proofs.keys.len()), Ok(PROOF_KEYS_MAX));
+        assert!(Proofs::from_wire(&state(7)).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use returnpath_shared::{
-    INCARNATIONS_MAX, Incarnation,
+    Incarnation,
     wire::{DeviceState, EpochState, IncarnationState},
 };
 
@@ -30,7 +30,7 @@ impl Arrivals {
             let twice = incarnations
                 .iter()
                 .any(|other| other.incarnation == known.incarnation);
-            if !in_order || twice || incarnations.len() >= INCARNATIONS_MAX {
+            if !in_order || twice {
                 return Err(RestoreError::Rule {
                     field: "incarnations",
                 });
