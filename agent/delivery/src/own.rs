@@ -8,7 +8,7 @@
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use returnpath_shared::{
-    CLIENT_ID_BYTES_MAX, Epoch, Incarnation, MOUNT_OPTIONS_BYTES_MAX,
+    CLIENT_ID_BYTES_MAX, Epoch, MOUNT_OPTIONS_BYTES_MAX,
     wire::{self, event},
 };
 
@@ -98,15 +98,19 @@ pub(crate) fn unclean_stop_event(row: &StartRow, now: Uptime) -> wire::Event {
     }
 }
 
-/// Its id names the row and how much it says: the same declaration made again
-/// after a restart is recognised, and one that says more is not taken for it.
-pub(crate) fn ledger_event(row: &LedgerRow, file: Incarnation, now: Uptime) -> wire::Event {
+/// Its id names what it declares: the same declaration made again after a
+/// restart is recognised, and one that says more is not taken for it. The
+/// row's number would not do: when the last row has gone, a later start gives
+/// it to another.
+pub(crate) fn ledger_event(row: &LedgerRow, now: Uptime) -> wire::Event {
     wire::Event {
         uptime_ms: now.0,
+        // Fixed widths, so that it is at most 64 bytes whatever they hold.
         client_id: format!(
-            "ledger/{:016x}/{:x}/{:x}",
-            file.get(),
-            row.number,
+            "ledger/{:016x}{:08x}{:016x}/{:x}",
+            row.epoch.incarnation.get(),
+            row.epoch.start,
+            row.first_sequence.0,
             row.event_count
         ),
         kind: Some(event::Kind::Ledger(row.to_wire())),
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
     use crate::Settled;
     use alloc::vec;
-    use returnpath_shared::{Ordinal, Sequence, check};
+    use returnpath_shared::{Incarnation, Ordinal, Sequence, check};
 
     fn epoch() -> Epoch {
         Epoch {
@@ -152,8 +156,8 @@ mod tests {
             reason: wire::DropReason::Refused,
             refusal: wire::RefusalReason::TooLarge,
             epoch: epoch(),
-            first_sequence: Sequence(1),
-            last_sequence: Sequence(2),
+            first_sequence: Sequence(u64::MAX - 1),
+            last_sequence: Sequence(u64::MAX),
             first_ordinal: Ordinal(1),
             event_count: u64::MAX,
             whole_epoch: false,
@@ -173,10 +177,32 @@ mod tests {
         for event in [
             boot_event(&facts, vec![anchor; 64], epoch(), u32::MAX, Uptime(1)),
             unclean_stop_event(&unclean, Uptime(1)),
-            ledger_event(&row, epoch().incarnation, Uptime(1)),
-            ledger_event(&whole, epoch().incarnation, Uptime(1)),
+            ledger_event(&row, Uptime(1)),
+            ledger_event(&whole, Uptime(1)),
         ] {
             assert_eq!(check(&event), Ok(()), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn declarations_of_different_drops_are_told_apart_though_rows_share_a_number() {
+        let id = |start, first_sequence, event_count| {
+            let row = LedgerRow {
+                number: 1,
+                reason: wire::DropReason::QueueFull,
+                refusal: wire::RefusalReason::Unspecified,
+                epoch: Epoch { start, ..epoch() },
+                first_sequence: Sequence(first_sequence),
+                last_sequence: Sequence(first_sequence),
+                first_ordinal: Ordinal(first_sequence),
+                event_count,
+                whole_epoch: false,
+            };
+            ledger_event(&row, Uptime(1)).client_id
+        };
+        assert_eq!(id(1, 2, 3), id(1, 2, 3));
+        for other in [id(4, 2, 3), id(1, 4, 3), id(1, 2, 4), id(1, 0x23, 3)] {
+            assert_ne!(id(1, 2, 3), other);
         }
     }
 }

@@ -139,7 +139,7 @@ impl Delivery {
             while self.has_room_for_own()
                 && let Some(row) = self.ledger.next_untold()
             {
-                let event = own::ledger_event(&row, self.epoch.incarnation, self.now);
+                let event = own::ledger_event(&row, self.now);
                 self.push_own(&event, Own::Ledger(row));
             }
         }
