@@ -36,7 +36,7 @@ use tokio::{
     sync::{oneshot, watch},
     time,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::{
     dial::dial,
@@ -63,6 +63,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 
 /// Longest pause: boxes wait for receipts meanwhile.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// A connection that stood this long was no failure: the next pause is short
+/// again. One that is refused its subscription at once is.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
 
 /// Why the bridge ended unasked.
 #[derive(Debug, Error)]
@@ -167,24 +171,27 @@ impl Bridge {
                 Ok(Err(cause)) => chain(&cause),
                 Ok(Ok(socket)) => {
                     info!(%broker, "MQTT connected");
-                    failures = 0;
+                    let connected_at = Instant::now();
                     let metrics = passage.metrics().clone();
                     metrics.connections.inc();
                     metrics.connected.set(1);
                     let health = self.health.clone();
                     let end = serve(&mut passage, socket, &filter, &health, &mut self.stop).await;
                     metrics.connected.set(0);
+                    if connected_at.elapsed() >= STEADY_AFTER {
+                        failures = 0;
+                    }
                     match end {
                         Ok(()) => {
                             info!(%broker, "MQTT disconnected");
                             break;
                         }
-                        Err(Lost::Producer(reason)) => {
-                            error!("Kafka producer failed, making another: {reason}");
-                            passage.replace_producer(self.open_producer()?, Instant::now());
-                            continue;
+                        Err(cause) => {
+                            if let Lost::Producer(_) = cause {
+                                passage.replace_producer(self.open_producer()?, Instant::now());
+                            }
+                            chain(&cause)
                         }
-                        Err(cause) => chain(&cause),
                     }
                 }
             };
