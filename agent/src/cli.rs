@@ -17,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 use self::arguments::Command;
 use crate::{
+    allocator,
     config::{self, Config, ConfigError},
     exit::Exit,
     identity::Identity,
@@ -137,6 +138,7 @@ fn run_agent(path: &Path) -> Exit {
             return Exit::Configuration;
         }
     };
+    allocator::keep_little();
     log_to_stderr(loaded.config.log_level);
     for key in &loaded.unknown {
         tracing::warn!(%key, "unknown key is ignored");

@@ -6,6 +6,7 @@
 //! this crate is the thin shell around it. `link` and `identity` also serve
 //! the simulated fleet, which holds many boxes in one process.
 
+pub mod allocator;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -46,10 +46,11 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn closed(link: &mut Link) -> CloseReason {
-    match link.next().await {
-        LinkEvent::Closed(reason) => reason,
-        other => panic!("{other:?}"),
-    }
+    let event = link.next().await;
+    let LinkEvent::Closed(reason) = event else {
+        panic!("{event:?}");
+    };
+    reason
 }
 
 fn some_batch() -> BatchId {

@@ -306,16 +306,15 @@ fn a_full_file_refuses_and_goes_on_once_there_is_room() {
     let mut open = directory.open(1);
     let epoch = open.found().epoch;
     let mut sequence = 0;
-    loop {
+    let refusal = loop {
         sequence += 1;
-        match commit(&mut open, vec![insert(epoch, sequence, 40_000)]) {
-            CommitOutcome::Done => assert!(sequence < 100, "no bound"),
-            outcome => {
-                assert_eq!(outcome, CommitOutcome::RolledBack);
-                break;
-            }
+        assert!(sequence < 100, "no bound");
+        let outcome = commit(&mut open, vec![insert(epoch, sequence, 40_000)]);
+        if outcome != CommitOutcome::Done {
+            break outcome;
         }
-    }
+    };
+    assert_eq!(refusal, CommitOutcome::RolledBack);
     assert_eq!(sequences(&mut open).len() as u64, sequence - 1);
     let room = Op::DeleteBatches {
         epoch,

@@ -1,6 +1,12 @@
 //! The real binary on a box that never reaches its broker: what it promises on
 //! the socket and on flash must hold without the network.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
 mod bench;
 
 use std::{
