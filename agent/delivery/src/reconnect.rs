@@ -142,7 +142,7 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::{format, vec};
+    use alloc::format;
 
     const CONFIG: ReconnectConfig = ReconnectConfig {
         base: Duration::from_secs(5),
@@ -193,7 +193,7 @@ mod tests {
         let next = [(); 3].map(|()| one.lost(Loss::Other, Uptime(0)).address);
         assert_eq!(next, [(first + 1) % 3, (first + 2) % 3, first]);
 
-        let mut firsts = vec![0_u32; 3];
+        let mut firsts = [0_u32; 3];
         for device in 0..3_000 {
             let device = format!("box-{device:05}");
             firsts[reconnect(&device, 3, 1).first(Uptime(0)).address as usize] += 1;
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn after_the_broker_closed_a_link_boxes_come_back_in_slots_over_the_spread() {
-        let mut tenths = vec![0_u32; 10];
+        let mut tenths = [0_u32; 10];
         for device in 0..10_000 {
             let mut reconnect = reconnect(&format!("box-{device:05}"), 1, 7);
             reconnect.connected(Uptime(0));

@@ -35,7 +35,7 @@ pub struct StoredBatch {
 /// Consecutive batches of one epoch, dropped for one reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LedgerRow {
-    /// Key of the row, never used twice within a queue file.
+    /// Key of the row among those that are there.
     pub number: u64,
     /// Why they were dropped.
     pub reason: wire::DropReason,

@@ -72,7 +72,8 @@ impl PoweredClock {
         }
     }
 
-    /// The uptime at which `powered` is reached.
+    /// The uptime at which `powered` is reached; 0 if that was in an earlier
+    /// boot.
     pub(crate) fn uptime_of(self, powered: Powered) -> Uptime {
         let powered_ms = u64::from(powered.seconds) * 1_000;
         Uptime(powered_ms.saturating_sub_signed(self.offset_ms))

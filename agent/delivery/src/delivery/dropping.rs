@@ -4,7 +4,7 @@
 use returnpath_shared::{Class, INCARNATIONS_MAX};
 
 use super::{Delivery, Drop};
-use crate::{Uptime, held::Place, own::Own, repeat::First, time::ms};
+use crate::{Uptime, held::Place, own::Own, repeat::First};
 
 impl Delivery {
     pub(super) fn drop_batch(&mut self, place: Place, drop: Drop) {
@@ -74,9 +74,10 @@ impl Delivery {
 
     /// When the oldest batch is too old.
     pub(super) fn age_due(&self) -> Option<Uptime> {
-        let opened = self.held.oldest()?.batch.opened;
-        let since = self.powered.uptime_of(opened);
-        Some(Uptime(since.0.saturating_add(ms(self.config.age_max))))
+        let mut powered = self.held.oldest()?.batch.opened;
+        let age_max_s = u32::try_from(self.config.age_max.as_secs()).unwrap_or(u32::MAX);
+        powered.seconds = powered.seconds.saturating_add(age_max_s);
+        Some(self.powered.uptime_of(powered))
     }
 
     /// Consent to measuring was withdrawn: nothing viewed before is sent, as

@@ -12,8 +12,7 @@ use returnpath_shared::{BatchId, Class, Epoch, Sequence};
 
 use super::{CommitOutcome, Delivery, Drop, Effect, File, First, Link, Phase};
 use crate::{
-    Durability, Op, Settled, StartRow, Uptime, effect::Commit, held::Place, own::Own,
-    storage::Committing,
+    Durability, Op, Settled, StartRow, Uptime, effect::Commit, held::Place, storage::Committing,
 };
 
 impl Delivery {

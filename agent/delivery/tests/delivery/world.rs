@@ -7,7 +7,7 @@ use bytes::Bytes;
 use returnpath_delivery::{
     Acceptance, Answer, BootFacts, ClientToken, Commit, CommitOutcome, Config, Delivery,
     Durability, Effect, FirstAnswer, Input, Op, Pace, PubAckOutcome, Publish, SendingClock,
-    Settled, Start, StartRow, SyncPolicy, Unreadable, Uptime,
+    Settled, Start, SyncPolicy, Unreadable, Uptime,
 };
 use returnpath_shared::{
     BatchId, Class, Epoch, Incarnation, Lane, Ordinal, ProofKey,
@@ -61,7 +61,7 @@ struct Taken {
     durable: bool,
 }
 
-pub struct World {
+pub(crate) struct World {
     delivery: Delivery,
     seed: u64,
     now: Uptime,
@@ -102,7 +102,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let epoch = Epoch {
             incarnation: Incarnation::new(1).unwrap(),
             start: 1,
@@ -147,7 +147,7 @@ impl World {
         world
     }
 
-    pub fn apply(&mut self, action: Action) {
+    pub(crate) fn apply(&mut self, action: Action) {
         match action {
             Action::Accept(client) => self.accept(client),
             Action::Burst { client, events } => {
@@ -249,7 +249,7 @@ impl World {
         }
     }
 
-    pub fn invariants(&self) {
+    pub(crate) fn invariants(&self) {
         self.invariant_no_durable_event_is_lost();
         self.invariant_bounds_are_kept();
     }
@@ -282,7 +282,7 @@ impl World {
     }
 
     /// With a good link, a good disk and a good cloud.
-    pub fn come_to_rest(&mut self) {
+    pub(crate) fn come_to_rest(&mut self) {
         self.disk_answers = true;
         self.broker = Broker::Receipts;
         self.handle(Input::Pace(config().pace));
@@ -305,7 +305,7 @@ impl World {
             && self.delivery.poll_timeout().is_none()
     }
 
-    pub fn invariant_everything_is_accounted_for(&self) {
+    pub(crate) fn invariant_everything_is_accounted_for(&self) {
         assert!(self.waiting.is_empty(), "clients wait for ever");
         let file = self.disk.current();
         assert!(file.batches.is_empty() && file.ledger.is_empty());
@@ -787,15 +787,7 @@ fn start(file: &File, epoch: Epoch, boot_id: u64, seed: u64) -> Start {
         ledger: file.ledger.values().copied().collect(),
         proof_ids: file.proof_ids.values().copied().collect(),
         anchors: file.anchors.values().copied().collect(),
-        unclean: file
-            .starts
-            .iter()
-            .filter(|(started, _)| **started != epoch)
-            .map(|(epoch, settled)| StartRow {
-                epoch: *epoch,
-                settled: *settled,
-            })
-            .collect(),
+        unclean: file.unclean(epoch),
         corrupt_epochs: vec![],
         powered: file.powered,
         seed,

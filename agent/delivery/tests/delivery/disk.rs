@@ -9,15 +9,15 @@ use returnpath_delivery::{
 use returnpath_shared::{BatchId, Epoch, Ordinal, wire::ClockAnchor};
 
 #[derive(Clone, Default)]
-pub struct File {
-    pub batches: BTreeMap<BatchId, (StoredBatch, Bytes)>,
+pub(crate) struct File {
+    pub(crate) batches: BTreeMap<BatchId, (StoredBatch, Bytes)>,
     /// Rows in the order of their insertion.
-    pub order: Vec<BatchId>,
-    pub ledger: BTreeMap<u64, LedgerRow>,
-    pub proof_ids: BTreeMap<u64, ProofId>,
-    pub anchors: BTreeMap<u64, ClockAnchor>,
-    pub starts: BTreeMap<Epoch, Settled>,
-    pub powered: Option<PoweredMark>,
+    pub(crate) order: Vec<BatchId>,
+    pub(crate) ledger: BTreeMap<u64, LedgerRow>,
+    pub(crate) proof_ids: BTreeMap<u64, ProofId>,
+    pub(crate) anchors: BTreeMap<u64, ClockAnchor>,
+    pub(crate) starts: BTreeMap<Epoch, Settled>,
+    pub(crate) powered: Option<PoweredMark>,
 }
 
 impl File {
@@ -70,7 +70,17 @@ impl File {
         }
     }
 
-    pub fn holds(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
+    /// Start rows of other runs.
+    pub(crate) fn unclean(&self, own: Epoch) -> Vec<StartRow> {
+        let others = self.starts.iter().filter(|(epoch, _)| **epoch != own);
+        let rows = others.map(|(epoch, settled)| StartRow {
+            epoch: *epoch,
+            settled: *settled,
+        });
+        rows.collect()
+    }
+
+    pub(crate) fn holds(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
         self.batches.values().any(|(batch, _)| {
             batch.id.epoch == epoch
                 && batch.first_ordinal <= ordinal
@@ -78,7 +88,7 @@ impl File {
         })
     }
 
-    pub fn ledger_covers(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
+    pub(crate) fn ledger_covers(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
         self.ledger.values().any(|row| {
             row.epoch == epoch
                 && (row.whole_epoch
@@ -90,14 +100,14 @@ impl File {
 
 /// A file and the commits that were reported as done without a sync.
 #[derive(Default)]
-pub struct Disk {
-    pub synced: File,
+pub(crate) struct Disk {
+    pub(crate) synced: File,
     behind: Vec<Vec<Op>>,
 }
 
 impl Disk {
     /// As a reader sees it while the power is on.
-    pub fn current(&self) -> File {
+    pub(crate) fn current(&self) -> File {
         let mut file = self.synced.clone();
         for ops in &self.behind {
             file.apply_all(ops);
@@ -105,7 +115,7 @@ impl Disk {
         file
     }
 
-    pub fn commit(&mut self, ops: &[Op], durability: Durability) {
+    pub(crate) fn commit(&mut self, ops: &[Op], durability: Durability) {
         self.behind.push(ops.to_vec());
         if durability == Durability::Synced {
             self.synced = self.current();
@@ -114,17 +124,17 @@ impl Disk {
     }
 
     /// The power goes: so many of the commits behind survive.
-    pub fn cut(&mut self, survive: usize) {
+    pub(crate) fn cut(&mut self, survive: usize) {
         self.behind.truncate(survive);
         self.synced = self.current();
         self.behind.clear();
     }
 
-    pub fn commits_behind(&self) -> usize {
+    pub(crate) fn commits_behind(&self) -> usize {
         self.behind.len()
     }
 
-    pub fn replace(&mut self, file: File) {
+    pub(crate) fn replace(&mut self, file: File) {
         self.synced = file;
         self.behind.clear();
     }

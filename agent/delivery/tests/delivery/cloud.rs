@@ -9,7 +9,7 @@ use returnpath_shared::{
 };
 
 #[derive(Default)]
-pub struct Cloud {
+pub(crate) struct Cloud {
     /// First ordinal and number of events of what arrived.
     batches: BTreeMap<BatchId, (Ordinal, u64)>,
     ledger: Vec<Ledger>,
@@ -17,7 +17,7 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    pub fn take(&mut self, publish: &Publish) {
+    pub(crate) fn take(&mut self, publish: &Publish) {
         let batch = unpack(publish.codec as i32, publish.bytes.clone()).unwrap();
         let arrived = (Ordinal(batch.first_ordinal), batch.events.len() as u64);
         self.batches.insert(publish.id, arrived);
@@ -31,13 +31,13 @@ impl Cloud {
         }
     }
 
-    pub fn has(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
+    pub(crate) fn has(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
         self.batches.iter().any(|(id, (first, count))| {
             id.epoch == epoch && *first <= ordinal && ordinal < first.plus(*count)
         })
     }
 
-    pub fn ledger_covers(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
+    pub(crate) fn ledger_covers(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
         self.ledger.iter().any(|row| {
             let first = BatchId::try_from(row.first_batch.unwrap()).unwrap();
             first.epoch == epoch
@@ -48,7 +48,7 @@ impl Cloud {
     }
 
     /// Whether the box said that this event died with the power.
-    pub fn declared_lost(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
+    pub(crate) fn declared_lost(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
         self.unclean.iter().any(|stop| {
             Epoch::try_from(stop.epoch.unwrap()).unwrap() == epoch
                 && stop.last_known_ordinal < ordinal.0
@@ -58,13 +58,13 @@ impl Cloud {
 
 /// What envelopes have told the cloud it may forget.
 #[derive(Default)]
-pub struct Forgettable {
+pub(crate) struct Forgettable {
     /// Below this (start, sequence) the box holds nothing.
     floors: BTreeMap<Incarnation, (u32, u64)>,
 }
 
 impl Forgettable {
-    pub fn invariant_what_was_told_gone_never_returns(&mut self, publish: &Publish) {
+    pub(crate) fn invariant_what_was_told_gone_never_returns(&mut self, publish: &Publish) {
         let at = |id: &BatchId| (id.epoch.start, id.sequence.0);
         let floor = self.floors.get(&publish.id.epoch.incarnation);
         assert!(

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
-pub enum Client {
+pub(crate) enum Client {
     Tune,
     Opportunity,
     Impression,
@@ -21,7 +21,7 @@ pub enum Client {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     Accept(Client),
     Burst {
         client: Client,
@@ -86,7 +86,7 @@ pub enum Action {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Broker {
+pub(crate) enum Broker {
     /// Publishes wait for an action.
     Holds,
     /// They arrive; receipts wait for an action.
@@ -109,7 +109,7 @@ fn client() -> impl Strategy<Value = Client> {
     ]
 }
 
-pub fn action() -> impl Strategy<Value = Action> {
+pub(crate) fn action() -> impl Strategy<Value = Action> {
     let index = 0..16_usize;
     prop_oneof![
         12 => client().prop_map(Action::Accept),

@@ -1,22 +1,16 @@
-//! Generated lives of a box against a model of its queue file and of the
-//! cloud. After every action the named invariants hold; in the end, with a
+//! After every generated action the named invariants hold; in the end, with a
 //! good link and a good disk, everything is accounted for.
-
-mod action;
-mod cloud;
-mod disk;
-mod world;
+//!
+//! `PROPTEST_CASES=20000` searches longer.
 
 use proptest::{collection::vec, prelude::*};
 
-use action::action;
-use world::World;
+use crate::{action::action, world::World};
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
         max_shrink_iters: 20_000,
-        ..ProptestConfig::default()
+        ..ProptestConfig::with_cases(std::env::var("PROPTEST_CASES").map_or(600, |cases| cases.parse().unwrap()))
     })]
 
     #[test]
