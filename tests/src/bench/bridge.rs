@@ -14,8 +14,11 @@ const BATCHES_PER_BOX: u64 = 6;
 /// Receipts of ordinary batches wait up to 30 s to be coalesced.
 const RECEIPTED_LIMIT: Duration = Duration::from_secs(120);
 
-/// Counts batches named in receipts that were handed to the MQTT client.
-const RECEIPTED: &str = "returnpath_bridge_receipted_total";
+/// Counts batches that Kafka has and that a receipt names.
+const CONFIRMED: &str = "returnpath_bridge_confirmed_total";
+
+/// Boxes whose receipts have not been published yet.
+const OWED_BOXES: &str = "returnpath_bridge_owed_boxes";
 
 /// What one run gave.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,7 @@ pub async fn drain(scene: &mut Scene, batches: u64, run: u64) -> anyhow::Result<
     let mut boxes = Boxes::new("drain", boxes, run)?;
     scene.collector.start_roles("bridge").await?;
     let mut load = scene.load().await?;
-    let before = scene.counter(RECEIPTED).await?;
+    let before = scene.counter(CONFIRMED).await?;
     scene.collector.freeze();
     load.flood(&mut boxes, batches).await?;
     let process = scene.collector.process_id()?;
@@ -79,7 +82,7 @@ pub async fn live(
     let mut boxes = Boxes::new("live", usize::try_from(rate)? * 5, run)?;
     scene.collector.start_roles("bridge").await?;
     let mut load = scene.load().await?;
-    let before = scene.counter(RECEIPTED).await?;
+    let before = scene.counter(CONFIRMED).await?;
     let process = scene.collector.process_id()?;
     let cpu_before = cpu_time(process)?;
     let started = Instant::now();
@@ -108,8 +111,10 @@ async fn confirmed(scene: &Scene, batches: u64, started: Instant) -> anyhow::Res
 
 async fn receipted(scene: &Scene, before: f64, batches: u64) -> anyhow::Result<()> {
     wait_until("all receipts", RECEIPTED_LIMIT, async || {
-        let receipted = scene.counter(RECEIPTED).await? - before;
-        ensure!(receipted >= batches as f64, "{receipted} of {batches}");
+        let confirmed = scene.counter(CONFIRMED).await? - before;
+        ensure!(confirmed >= batches as f64, "{confirmed} of {batches}");
+        let owed = scene.counter(OWED_BOXES).await?;
+        ensure!(owed < 1.0, "{owed} boxes are owed a receipt");
         Ok(())
     })
     .await
