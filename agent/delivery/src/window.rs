@@ -220,7 +220,9 @@ impl Window {
     /// The broker did not take it this time: pressure, like silence, and never
     /// tried again at once.
     pub(crate) fn not_taken(&mut self, place: Place, jitter: &mut Jitter, now: Uptime) {
-        if let Some(Flight::Sent { at, .. }) = self.flights.remove(&place) {
+        // What an earlier link gave back may be on its way again already.
+        if let Some(Flight::Sent { at, .. }) = self.flight(place) {
+            self.flights.remove(&place);
             self.silence(at, jitter, now);
             if self.quiet_until <= now {
                 self.pause(jitter, now);
@@ -248,5 +250,168 @@ impl Window {
         self.silent_probes = self.silent_probes.saturating_add(1);
         let pause_ms = bound_ms / 2 + jitter.below(bound_ms / 2 + 1);
         self.quiet_until = self.quiet_until.max(Uptime(now.0.saturating_add(pause_ms)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use returnpath_shared::{BatchId, Class, Epoch, Incarnation, Ordinal, Sequence, wire};
+
+    use crate::{Powered, StoredBatch, held::Held};
+
+    const PAUSE: Duration = Duration::from_secs(10);
+    const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+    fn places() -> Vec<Place> {
+        let mut held = Held::default();
+        let epoch = Epoch {
+            incarnation: Incarnation::new(1).unwrap(),
+            start: 1,
+        };
+        let batch = |sequence| StoredBatch {
+            id: BatchId {
+                epoch,
+                sequence: Sequence(sequence),
+            },
+            boot_id: 1,
+            class: Class::Ordinary,
+            codec: wire::Codec::Identity,
+            size_bytes: 1,
+            first_ordinal: Ordinal(sequence),
+            events: 1,
+            viewing: false,
+            opened: Powered::default(),
+        };
+        (1..=40)
+            .filter_map(|sequence| held.insert(&batch(sequence), true))
+            .collect()
+    }
+
+    fn sent(at: u64) -> Flight {
+        Flight::Sent {
+            lane: Lane::Live,
+            at: Uptime(at),
+            due: Uptime(at + 10_000),
+        }
+    }
+
+    fn filled(limit_max: u32, at: u64) -> Window {
+        let mut window = Window::new(limit_max, PAUSE, PAUSE_MAX);
+        for place in places() {
+            if window.open_from(Lane::Live).is_some() {
+                window.set(place, sent(at));
+            }
+        }
+        window
+    }
+
+    #[test]
+    fn a_window_begins_at_half_and_grows_by_one_a_receipt_up_to_its_bound() {
+        let mut window = filled(8, 0);
+        let mut limits = vec![window.limit()];
+        for place in places() {
+            window.set(place, sent(0));
+            window.receipted(place, Uptime(1));
+            limits.push(window.limit());
+        }
+        assert_eq!(limits[..6], [4, 5, 6, 7, 8, 8]);
+    }
+
+    #[test]
+    fn silence_halves_once_for_everything_that_was_sent_before() {
+        let mut window = filled(32, 0);
+        let mut jitter = Jitter::new(1);
+        assert_eq!(window.in_flight(), 16);
+        assert_eq!(window.expire(&mut jitter, Uptime(10_000)).len(), 16);
+        assert_eq!((window.limit(), window.in_flight()), (8, 0));
+    }
+
+    #[test]
+    fn a_receipt_in_between_makes_it_a_single_loss() {
+        let mut window = filled(8, 1_000);
+        window.receipted(places()[3], Uptime(1_000));
+        let limit = window.limit();
+        let overdue = window.expire(&mut Jitter::new(1), Uptime(11_000));
+        assert_eq!(overdue.len(), 3);
+        assert_eq!(window.limit(), limit);
+    }
+
+    #[test]
+    fn probes_pause_longer_and_longer_and_are_jittered() {
+        let mut highest = [0; 8];
+        let mut lowest = [u64::MAX; 8];
+        for seed in 0..200 {
+            let mut window = Window::new(1, PAUSE, PAUSE_MAX);
+            let mut jitter = Jitter::new(seed);
+            let mut now = 0;
+            for probe in 0..8 {
+                window.set(places()[0], sent(now));
+                now += 10_000;
+                window.expire(&mut jitter, Uptime(now));
+                let pause = window.open_from(Lane::Live).unwrap().0 - now;
+                highest[probe] = highest[probe].max(pause);
+                lowest[probe] = lowest[probe].min(pause);
+                now += pause;
+            }
+        }
+        for (probe, (lowest, highest)) in lowest.into_iter().zip(highest).enumerate() {
+            let bound = (10_000_u64 << probe).min(300_000);
+            assert!(lowest >= bound / 2 && lowest < bound * 6 / 10, "{probe}");
+            assert!(highest <= bound && highest > bound * 9 / 10, "{probe}");
+        }
+    }
+
+    #[test]
+    fn the_backlog_leaves_a_quarter_of_the_window_to_live() {
+        let mut window = Window::new(16, PAUSE, PAUSE_MAX);
+        for place in places() {
+            if window.open_from(Lane::Backlog).is_some() {
+                window.loading(place, Lane::Backlog);
+            }
+        }
+        assert_eq!(window.flights.len(), 6);
+        assert!(window.open_from(Lane::Live).is_some());
+    }
+
+    #[test]
+    fn bytes_read_after_the_window_closed_are_read_again_in_their_order() {
+        let places = places();
+        let mut window = Window::new(2, PAUSE, PAUSE_MAX);
+        window.loading(places[0], Lane::Live);
+        window.set(places[5], sent(0));
+        assert_eq!(window.loaded(places[0], Uptime(1)), Loaded::NoRoom);
+        assert_eq!(window.flight(places[0]), None);
+    }
+
+    #[test]
+    fn an_answer_to_a_forgotten_request_is_not_taken_for_a_later_one() {
+        let places = places();
+        let mut window = Window::new(8, PAUSE, PAUSE_MAX);
+        window.loading(places[0], Lane::Live);
+        window.loading(places[1], Lane::Live);
+        window.link_changed();
+        window.loading(places[0], Lane::Live);
+        window.loading(places[1], Lane::Live);
+        // The second answer to the first link's requests.
+        assert_eq!(window.loaded(places[1], Uptime(1)), Loaded::Unwanted);
+        assert_eq!(
+            window.loaded(places[0], Uptime(1)),
+            Loaded::Send(Lane::Live)
+        );
+        assert_eq!(
+            window.loaded(places[1], Uptime(1)),
+            Loaded::Send(Lane::Live)
+        );
+    }
+
+    #[test]
+    fn what_an_earlier_link_gives_back_does_not_stop_a_read() {
+        let places = places();
+        let mut window = Window::new(8, PAUSE, PAUSE_MAX);
+        window.loading(places[0], Lane::Live);
+        window.not_taken(places[0], &mut Jitter::new(1), Uptime(1));
+        assert!(window.is_loading(Lane::Live));
     }
 }
