@@ -80,7 +80,9 @@ pub fn pack_encoded(encoded: Vec<u8>) -> Packed {
         if deflated.len() < encoded.len() {
             return Packed {
                 codec: Codec::Deflate,
-                bytes: deflated.into(),
+                // Without the room to grow that deflate left: the box keeps
+                // batches for hours and counts their bytes, not their room.
+                bytes: deflated.into_boxed_slice().into(),
             };
         }
     }
