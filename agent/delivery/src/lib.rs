@@ -16,6 +16,13 @@
 //!    it through [`Delivery::accept`], [`Delivery::handle`] or
 //!    [`Delivery::tick`].
 //!
+//! What the shell owes it: effects carried out in order, each commit and each
+//! load answered once and in the order asked, receipts and acknowledgements
+//! passed on whenever they come (late and repeated ones are harmless). Every
+//! timer is in [`Delivery::poll_timeout`]; waking late costs delay and nothing
+//! else. A simulated box needs no file: `tests/delivery/world.rs` drives the
+//! core against a model of a disk that loses what was not synced.
+//!
 //! [`Reconnect`] stands beside it and says when to dial which broker.
 #![no_std]
 
