@@ -12,7 +12,7 @@ use rdkafka::{
     producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
 };
 use returnpath_tests::{
-    kafka::{Kafka, Refusing},
+    kafka::{Kafka, Refusal},
     wait::wait_until,
 };
 
@@ -52,12 +52,19 @@ async fn kafka_keeps_what_it_confirmed_refuses_on_demand_and_freezes() -> anyhow
     kafka.resume().await?;
     assert_eq!(values(&kafka).await?, ["confirmed\n"]);
 
-    kafka.set_refusing(TOPIC, Refusing::Everything).await?;
+    let refusing = kafka.refuse(TOPIC, Refusal::Everything).await?;
     send("refused")?;
     confirm(30_000)?;
     assert_eq!(values(&kafka).await?, ["confirmed\n"]);
 
-    kafka.set_refusing(TOPIC, Refusing::Nothing).await?;
+    kafka.accept(refusing).await?;
+
+    let refusing = kafka.refuse(TOPIC, Refusal::AllButMarkers).await?;
+    send("more than a hundred bytes with Kafka's own around them, like any record of ours")?;
+    confirm(30_000)?;
+    assert_eq!(values(&kafka).await?, ["confirmed\n"]);
+    kafka.accept(refusing).await?;
+
     kafka.freeze();
     send("late")?;
     assert_eq!(

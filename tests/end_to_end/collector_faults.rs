@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use returnpath_tests::{kafka::Refusing, wait::wait_until};
+use returnpath_tests::{kafka::Refusal, wait::wait_until};
 
 use crate::{
     event,
@@ -69,7 +69,7 @@ async fn a_second_collector_joins_and_leaves_without_trace() -> anyhow::Result<(
 #[tokio::test]
 async fn an_aborted_transaction_leaves_nothing_behind() -> anyhow::Result<()> {
     play("aborted", async |scene| {
-        let _collector = scene.running_collector().await?;
+        let collector = scene.running_collector().await?;
         let agent = scene.running_agent("box-1").await?;
         let mut client = scene.client(&agent).await?;
         client
@@ -80,17 +80,16 @@ async fn an_aborted_transaction_leaves_nothing_behind() -> anyhow::Result<()> {
         // The raw topic takes the batch, the box gets its receipt, and every
         // transaction that would refine it is refused in its middle.
         let viewing = scene.topic("viewing");
-        scene
-            .kafka
-            .set_refusing(&viewing, Refusing::Everything)
-            .await?;
+        let refusing = scene.kafka.refuse(&viewing, Refusal::AllButMarkers).await?;
         client.expect("accepted", &event::tune(7)).await?;
         client
             .expect("durable", &event::impression("during"))
             .await?;
-        let raw = scene.topic("raw");
-        wait_until("the batch in rp.raw", Duration::from_secs(30), async || {
-            ensure!(scene.kafka.records(&raw).await?.len() >= 2, "not yet");
+        wait_until("two aborts", Duration::from_secs(60), async || {
+            let aborted = collector
+                .metric("returnpath_refine_transactions_aborted_total")
+                .await?;
+            ensure!(aborted >= 2.0, "{aborted} aborts");
             Ok(())
         })
         .await?;
@@ -98,10 +97,7 @@ async fn an_aborted_transaction_leaves_nothing_behind() -> anyhow::Result<()> {
         let standing = scene.kafka.records(&ads).await?.len();
         assert_eq!(standing, 1, "half a transaction is visible");
 
-        scene
-            .kafka
-            .set_refusing(&viewing, Refusing::Nothing)
-            .await?;
+        scene.kafka.accept(refusing).await?;
         scene.settle(Losses::None).await
     })
     .await

@@ -135,3 +135,19 @@ async fn wrong_events_are_refused_with_their_field_and_hurt_no_other() -> anyhow
     })
     .await
 }
+
+#[tokio::test]
+async fn the_audit_finds_an_answer_without_event() -> anyhow::Result<()> {
+    let audited = play("lie", async |scene| {
+        let _collector = scene.running_collector().await?;
+        let agent = scene.running_agent("box-1").await?;
+        let mut client = scene.client(&agent).await?;
+        let answer = client.expect("durable", &event::impression("d")).await?;
+        scene.settle(Losses::None).await?;
+        scene.keep_accepted("box-1", answer.epoch.parse()?, 1_000_000)
+    })
+    .await;
+    let said = format!("{:#}", audited.unwrap_err());
+    assert!(said.contains("missing 1, duplicated 0"), "{said}");
+    Ok(())
+}

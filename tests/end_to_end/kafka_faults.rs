@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use returnpath_tests::{kafka::Refusing, wait::wait_until};
+use returnpath_tests::{kafka::Refusal, wait::wait_until};
 
 use crate::{
     event,
@@ -59,12 +59,10 @@ async fn what_kafka_refuses_has_no_receipt_and_arrives_when_it_takes_it() -> any
         scene.settle(Losses::None).await?;
 
         let raw = [scene.topic("raw"), scene.topic("raw.backlog")];
+        let mut refusing = Vec::new();
         let mut standing = 0;
         for topic in &raw {
-            scene
-                .kafka
-                .set_refusing(topic, Refusing::Everything)
-                .await?;
+            refusing.push(scene.kafka.refuse(topic, Refusal::Everything).await?);
             standing += scene.kafka.records(topic).await?.len();
         }
         for number in 0..3 {
@@ -86,8 +84,8 @@ async fn what_kafka_refuses_has_no_receipt_and_arrives_when_it_takes_it() -> any
         }
         assert_eq!(standing_now, standing, "Kafka took what it should refuse");
 
-        for topic in &raw {
-            scene.kafka.set_refusing(topic, Refusing::Nothing).await?;
+        for topic in refusing {
+            scene.kafka.accept(topic).await?;
         }
         scene.settle(Losses::None).await
     })

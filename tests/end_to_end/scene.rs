@@ -319,7 +319,10 @@ impl Scene {
     }
 
     fn logs(&self) -> String {
-        let mut tails = Vec::new();
+        let mut tails = vec![
+            tail(&self.kafka.log_path()),
+            tail(&self.mosquitto.log_path()),
+        ];
         collect_logs(&self.directory, &mut tails);
         tails.join("\n")
     }

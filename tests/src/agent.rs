@@ -124,6 +124,17 @@ impl Agent {
         Ok(())
     }
 
+    /// An error that stops waiting, when it has ended or was not started.
+    ///
+    /// # Errors
+    /// Says how it ended, with the end of its log.
+    pub fn check_running(&mut self) -> anyhow::Result<()> {
+        match &mut self.process {
+            Some(process) => process.check_running(),
+            None => bail!("{} is not running", self.device),
+        }
+    }
+
     /// Kills it, as pulling the plug would: what is not on flash is gone.
     ///
     /// # Errors

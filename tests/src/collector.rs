@@ -142,6 +142,17 @@ impl Collector {
             .id())
     }
 
+    /// An error that stops waiting, when it has ended or was not started.
+    ///
+    /// # Errors
+    /// Says how it ended, with the end of its log.
+    pub fn check_running(&mut self) -> anyhow::Result<()> {
+        match &mut self.process {
+            Some(process) => process.check_running(),
+            None => bail!("{} is not running", self.name),
+        }
+    }
+
     /// Stops it where it is (SIGSTOP), until [`Self::thaw`].
     pub fn freeze(&self) {
         if let Some(process) = &self.process {
@@ -203,6 +214,22 @@ impl Collector {
         let (status, body) = self.get("/metrics").await?;
         ensure!(status == 200, "/metrics answers {status}: {body}");
         Ok(body)
+    }
+
+    /// The value of a metric, summed over its labels.
+    ///
+    /// # Errors
+    /// When `/metrics` does not answer, or has no such metric.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let metrics = self.metrics().await?;
+        let samples = metrics
+            .lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter(|(sample, _)| sample.split('{').next() == Some(name))
+            .map(|(_, value)| value.parse())
+            .collect::<Result<Vec<f64>, _>>()?;
+        ensure!(!samples.is_empty(), "there is no {name} in\n{metrics}");
+        Ok(samples.into_iter().sum())
     }
 
     fn arguments(&self, rest: &[&str]) -> Vec<String> {
@@ -274,6 +301,10 @@ brokers = [\"localhost:{mqtt_port}\"]
 ca = \"{authority}\"
 certificate = \"{certificate}\"
 key = \"{key}\"
+
+# Collectors of different prefixes on one Kafka are strangers to each other.
+[refine]
+group = \"{topic_prefix}-refine\"
 ",
         authority = authority.display(),
         certificate = identity.certificate.display(),

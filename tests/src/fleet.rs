@@ -29,7 +29,7 @@ use returnpath_agent::{
 };
 use returnpath_collector::audit;
 use returnpath_delivery::{BootFacts, Config, Pace, ReconnectConfig, Start, SyncPolicy, Uptime};
-use returnpath_shared::{DeviceId, Epoch, Incarnation};
+use returnpath_shared::{DeviceId, Epoch, Incarnation, wire};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -188,6 +188,13 @@ impl Fleet {
         self.phase.send_replace(Phase::Draining);
     }
 
+    /// Whether, after feeding has ended, every event that was handed in has
+    /// had its answer.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.counters.settled.load(Ordering::Relaxed) == self.boxes
+    }
+
     /// Feeds no more, and waits until every box has receipts for everything:
     /// up to the collector's 30 s for ordinary batches.
     ///
@@ -282,6 +289,31 @@ impl Load {
                 }
             }
         }
+    }
+}
+
+/// A household for a box of the caller's own: the same viewers, handed to a
+/// real agent.
+#[derive(Debug)]
+pub struct BoxFeed(Feed);
+
+impl BoxFeed {
+    /// A household that begins now, at the moment `from` of its own time.
+    #[must_use]
+    pub fn household(lineup: &Arc<Lineup>, seed: u64, from: Moment, speed: u32) -> Self {
+        let load = Load::Viewers { from, speed };
+        Self(load.feed(lineup, 1, 1, seed, Uptime(clock::uptime_ms())))
+    }
+
+    /// How long nothing happens.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.0.next_at().since(Uptime(clock::uptime_ms()))
+    }
+
+    /// What has happened since it was last asked.
+    pub fn take(&mut self) -> Vec<wire::Event> {
+        self.0.take(Uptime(clock::uptime_ms()))
     }
 }
 

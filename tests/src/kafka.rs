@@ -37,11 +37,23 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a topic refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusing {
-    /// Every record.
+pub enum Refusal {
+    /// Every record, as too old. Not for topics of transactions: Kafka 4.3.1
+    /// judges its own markers so too, and then never ends the transaction.
     Everything,
-    /// No record.
-    Nothing,
+    /// Every record, as too large, but not the markers of transactions.
+    AllButMarkers,
+}
+
+/// A batch with one marker takes 78 bytes, any record of ours more than 100.
+const MARKER_BYTES_MAX: &str = "100";
+
+/// A topic that refuses, and how it was before.
+#[derive(Debug)]
+pub struct Refusing {
+    topic: String,
+    key: &'static str,
+    former: Option<String>,
 }
 
 /// A Kafka node. Killed on drop.
@@ -77,6 +89,12 @@ impl Kafka {
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it logs.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.directory.join("kafka.log")
     }
 
     /// Kills the node as a power cut would. What it had confirmed stays.
@@ -160,26 +178,42 @@ impl Kafka {
             .collect())
     }
 
-    /// Makes the node refuse every record that is produced to `topic` from now
-    /// on (as too old, which no retry mends), or take them again.
+    /// Makes the node refuse what is produced to `topic` from now on, for a
+    /// reason that no retry mends, until [`Self::accept`].
     ///
     /// # Errors
     /// When Kafka does not take the change.
-    pub async fn set_refusing(&self, topic: &str, refusing: Refusing) -> anyhow::Result<()> {
-        let age_ms_max = match refusing {
-            Refusing::Everything => "0",
-            // Kafka's default: no limit.
-            Refusing::Nothing => "9223372036854775807",
+    pub async fn refuse(&self, topic: &str, refusal: Refusal) -> anyhow::Result<Refusing> {
+        let (key, value) = match refusal {
+            Refusal::Everything => ("message.timestamp.before.max.ms", "0"),
+            Refusal::AllButMarkers => ("max.message.bytes", MARKER_BYTES_MAX),
         };
-        self.configure_topic(topic, "message.timestamp.before.max.ms", age_ms_max)
-            .await
+        let former = self.configure(topic, key, Some(value)).await?;
+        Ok(Refusing {
+            topic: topic.to_owned(),
+            key,
+            former,
+        })
     }
 
-    /// Sets one configuration key of a topic, and keeps the others.
+    /// Lets a topic take again what it took before.
     ///
     /// # Errors
-    /// When Kafka does not take it.
-    async fn configure_topic(&self, topic: &str, key: &str, value: &str) -> anyhow::Result<()> {
+    /// When Kafka does not take the change.
+    pub async fn accept(&self, refusing: Refusing) -> anyhow::Result<()> {
+        let Refusing { topic, key, former } = refusing;
+        self.configure(&topic, key, former.as_deref()).await?;
+        Ok(())
+    }
+
+    /// Sets one configuration key of a topic, `None` to Kafka's default, and
+    /// keeps the others. Returns what was set before.
+    async fn configure(
+        &self,
+        topic: &str,
+        key: &str,
+        value: Option<&str>,
+    ) -> anyhow::Result<Option<String>> {
         let admin: AdminClient<DefaultClientContext> = self.client().create()?;
         let options = AdminOptions::new().request_timeout(Some(REQUEST_LIMIT));
         let resource = ResourceSpecifier::Topic(topic);
@@ -191,19 +225,27 @@ impl Kafka {
             .map_err(|code| anyhow::anyhow!("describe {topic}: {code}"))?;
         // The request replaces all keys of the topic, so the others are named.
         let mut change = AlterConfig::new(resource);
+        let mut former = None;
         for entry in &described.entries {
-            if entry.source == ConfigSource::DynamicTopic && entry.name != key {
+            if entry.source != ConfigSource::DynamicTopic {
+                continue;
+            }
+            if entry.name == key {
+                former.clone_from(&entry.value);
+            } else {
                 change = change.set(&entry.name, entry.value.as_deref().unwrap_or_default());
             }
         }
-        change = change.set(key, value);
+        if let Some(value) = value {
+            change = change.set(key, value);
+        }
         admin
             .alter_configs([&change], &options)
             .await?
             .pop()
             .context("no answer about the topic")?
             .map_err(|(_, code)| anyhow::anyhow!("set {key} of {topic}: {code}"))?;
-        Ok(())
+        Ok(former)
     }
 
     /// Everything that stands in `topic`, as `kcat` reads it: committed

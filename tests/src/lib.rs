@@ -5,9 +5,11 @@
 //! depends on it.
 
 pub mod agent;
+pub mod arguments;
 pub mod bench;
 pub mod client;
 pub mod collector;
+pub mod demo;
 pub mod fleet;
 pub mod kafka;
 pub mod mosquitto;

@@ -115,12 +115,18 @@ impl Mosquitto {
         Ok(())
     }
 
+    /// Where it logs.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.directory.join("mosquitto.log")
+    }
+
     /// What it logged so far.
     ///
     /// # Errors
     /// When its log cannot be read.
     pub fn log(&self) -> anyhow::Result<String> {
-        let path = self.directory.join("mosquitto.log");
+        let path = self.log_path();
         let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -21,8 +21,11 @@ pub(super) struct Counters {
     pub(super) batches_sent: AtomicU64,
     pub(super) batches_resent: AtomicU64,
     pub(super) batches_receipted: AtomicU64,
+    /// Boxes that take nothing more and owe no answer.
+    pub(super) settled: AtomicU64,
+    /// Boxes that take nothing more and hold nothing.
     pub(super) drained: AtomicU64,
-    /// From handing in proof to its answer.
+    /// From handing in urgent proof to its answer.
     pub(super) proof_latency: Latency,
 }
 
@@ -72,7 +75,7 @@ pub struct FleetCounts {
     pub batches_resent: u64,
     /// Batches receipted.
     pub batches_receipted: u64,
-    /// From handing in a proof event to its answer.
+    /// From handing in an urgent proof event to its answer.
     pub proof_answered: Percentiles,
 }
 

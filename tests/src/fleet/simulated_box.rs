@@ -20,7 +20,7 @@ use returnpath_delivery::{
     Acceptance, Answer, ClientToken, CommitOutcome, Config, Delivery, Dial, Effect, Input, Loss,
     PubAckOutcome, Publish, Reconnect, ReconnectConfig, SendingClock, Start, Status, Uptime,
 };
-use returnpath_shared::{Class, DeviceId, Epoch, Ordinal, wire};
+use returnpath_shared::{Class, DeviceId, Epoch, Ordinal, Urgency, wire};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
@@ -69,13 +69,14 @@ pub(super) struct SimulatedBox {
     answers: mpsc::Sender<audit::Answer>,
     /// Answers that were given and are not handed on yet.
     given: Vec<audit::Answer>,
-    /// When the proof events that wait for their answer were handed in. The
-    /// core bounds how many do.
+    /// When the urgent proof events that wait for their answer were handed in.
+    /// The core bounds how many do.
     waiting: HashMap<ClientToken, Uptime>,
     requests: u64,
     counters: Arc<Counters>,
     /// What the core had counted when it was last added to `counters`.
     counted: Status,
+    settled: bool,
     drained: bool,
 }
 
@@ -107,6 +108,7 @@ impl SimulatedBox {
             requests: 0,
             counters: parts.counters,
             counted: Status::default(),
+            settled: false,
             drained: false,
         }
     }
@@ -178,13 +180,17 @@ impl SimulatedBox {
     fn offer(&mut self, event: wire::Event, now: Uptime) {
         self.requests += 1;
         let token = ClientToken(self.requests);
+        let is_urgent = Urgency::of(&event) == Urgency::Urgent;
         let counted = match self.delivery.accept(event, token, now) {
             Acceptance::Accepted { epoch, ordinal } => {
                 self.give(epoch, ordinal, Class::Ordinary);
                 &self.counters.accepted
             }
             Acceptance::Pending { .. } => {
-                self.waiting.insert(token, now);
+                // Other proof waits for its batch first, for up to 5 s.
+                if is_urgent {
+                    self.waiting.insert(token, now);
+                }
                 return;
             }
             Acceptance::Repeated { .. } => &self.counters.repeated,
@@ -304,10 +310,17 @@ impl SimulatedBox {
         let status = self.delivery.status(uptime());
         self.counters.add(&self.counted, &status);
         self.counted = status;
-        let holds_nothing = status.ordinary.batches + status.proof.batches == 0
+        if *self.phase.borrow() == Phase::Feeding {
+            return;
+        }
+        let settled = status.waiting == 0;
+        let drained = settled
             && status.open_events == 0
-            && status.waiting == 0;
-        let drained = holds_nothing && *self.phase.borrow() != Phase::Feeding;
+            && status.ordinary.batches + status.proof.batches == 0;
+        if settled && !self.settled {
+            self.settled = true;
+            self.counters.settled.fetch_add(1, Ordering::Relaxed);
+        }
         if drained && !self.drained {
             self.drained = true;
             self.counters.drained.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,349 @@
+//! The demo: the whole path on one machine, with a proof at its end.
+//!
+//! Real are the collector and the agents (processes of their own), the agent's
+//! core and link in every simulated box, TLS with client certificates, and the
+//! audit. Embedded are the MQTT broker and Kafka, whose limits stand in their
+//! files. Owns the order of starting and stopping:
+//!
+//! brokers, collector, audit, agents, boxes; then feed; then stop feeding, wait
+//! until everything answered has been read, stop boxes, agents, collector, read
+//! to the end of the topics, and judge.
+
+mod embedded_kafka;
+mod middleware;
+mod mqtt_broker;
+mod read_along;
+mod summary;
+mod view;
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use returnpath_shared::DeviceId;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::interval,
+};
+
+pub use self::summary::Summary;
+use self::{
+    embedded_kafka::{EmbeddedKafka, TOPIC_PREFIX},
+    middleware::{Feeding, Middleware, MiddlewareCounts},
+    mqtt_broker::EmbeddedBroker,
+    read_along::{ANSWERS_WAITING_MAX, ReadAlong},
+    summary::Run,
+    view::{Frame, View},
+};
+use crate::{
+    agent::{self, Agent},
+    collector::{Collector, Surroundings},
+    fleet::{BoxFeed, Fleet, FleetSettings, Load, lineup::Lineup, moment::Moment},
+    pki::DevelopmentPki,
+    wait::wait_until,
+};
+
+/// Certificates of a demo live no longer than it may run.
+const VALIDITY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Agents report every 5 s, as they do by default.
+const BATCH_INTERVAL_MS: u32 = 5_000;
+
+/// From the last event to its record being read: a batch interval, and time
+/// for resends should something have been lost on the way.
+const DRAIN_LIMIT: Duration = Duration::from_secs(90);
+
+/// A clean stop of a process.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+
+/// Reading what the collector wrote last.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+
+/// Between two frames.
+const FRAME_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Frames over which the rate is taken.
+const RATE_FRAMES: usize = 10;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Agents as processes.
+    pub agents: u32,
+    /// Simulated boxes.
+    pub boxes: u32,
+    /// Seed of the households.
+    pub seed: u64,
+    /// Time of day at which they begin.
+    pub from: Moment,
+    /// How much faster than real they live.
+    pub speed: u32,
+    /// For how long they are fed; until ctrl-c without.
+    pub feed_for: Option<Duration>,
+    /// Where frames go.
+    pub output: Output,
+    /// Logs, certificates and the agents' flash.
+    pub directory: PathBuf,
+}
+
+/// What standard output is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Frames and summary.
+    People,
+    /// The summary as JSON; frames go to standard error.
+    Json,
+}
+
+/// Runs the demo to its end.
+///
+/// # Errors
+/// When something could not be started, or ended unasked.
+pub async fn run(settings: Settings) -> anyhow::Result<Summary> {
+    let pki = DevelopmentPki::create(&settings.directory.join("pki"), VALIDITY)?;
+    let clients_max = usize::try_from(settings.boxes + settings.agents + 10)?;
+    let broker = EmbeddedBroker::start(&pki, clients_max).await?;
+    let kafka = EmbeddedKafka::start()?;
+    let mut demo = Demo::start(settings, &pki, &broker, &kafka).await?;
+    demo.feed().await?;
+    demo.finish(&kafka).await
+}
+
+/// Everything that runs.
+struct Demo {
+    settings: Settings,
+    collector: Collector,
+    agents: Vec<Agent>,
+    middlewares: JoinSet<anyhow::Result<()>>,
+    feeding: watch::Sender<Feeding>,
+    counts: Arc<MiddlewareCounts>,
+    fleet: Fleet,
+    read_along: ReadAlong,
+    view: View,
+    started: Instant,
+    /// Events answered at the last frames, for the rate.
+    answered: Vec<u64>,
+}
+
+impl Demo {
+    async fn start(
+        settings: Settings,
+        pki: &DevelopmentPki,
+        broker: &EmbeddedBroker,
+        kafka: &EmbeddedKafka,
+    ) -> anyhow::Result<Self> {
+        let surroundings = Surroundings {
+            kafka: kafka.address().to_owned(),
+            topic_prefix: TOPIC_PREFIX.to_owned(),
+            mqtt_port: broker.port(),
+            authority: pki.authority(),
+        };
+        let mut collector =
+            Collector::prepare("collector-a", &settings.directory, pki, &surroundings)?;
+        collector.start().await.context("start the collector")?;
+
+        let (answers, answered) = mpsc::channel(ANSWERS_WAITING_MAX);
+        let read_along = ReadAlong::start(kafka.config(), answered)?;
+
+        let (feeding, fed) = watch::channel(Feeding::Goes);
+        let counts = Arc::new(MiddlewareCounts::default());
+        let lineup = Arc::new(Lineup::london()?);
+        let mut agents = Vec::new();
+        let mut middlewares = JoinSet::new();
+        let boxes_directory = settings.directory.join("boxes");
+        fs::create_dir_all(&boxes_directory)?;
+        for number in 1..=settings.agents {
+            let device: DeviceId = format!("agent-{number}").parse()?;
+            let agent_settings = agent::Settings {
+                batch_interval_ms: BATCH_INTERVAL_MS,
+            };
+            let mut agent = Agent::prepare(
+                &device,
+                &boxes_directory,
+                pki,
+                broker.port(),
+                agent_settings,
+            )?;
+            agent.start().await.context("start an agent")?;
+            let seed = settings.seed.wrapping_add(u64::from(number));
+            let middleware = Middleware {
+                device,
+                socket: agent.socket(),
+                feed: BoxFeed::household(&lineup, seed, settings.from, settings.speed),
+                feeding: fed.clone(),
+                answers: answers.clone(),
+                counts: Arc::clone(&counts),
+            };
+            middlewares.spawn(middleware.run());
+            agents.push(agent);
+        }
+        let fleet = Fleet::start(
+            &FleetSettings {
+                broker: format!("localhost:{}", broker.port()).parse()?,
+                boxes: settings.boxes,
+                prefix: "box-".into(),
+                seed: settings.seed,
+                load: Load::Viewers {
+                    from: settings.from,
+                    speed: settings.speed,
+                },
+            },
+            pki,
+            &answers,
+        )?;
+        let view = match settings.output {
+            Output::People => View::for_people(),
+            Output::Json => View::beside_json(),
+        };
+        Ok(Self {
+            settings,
+            collector,
+            agents,
+            middlewares,
+            feeding,
+            counts,
+            fleet,
+            read_along,
+            view,
+            started: Instant::now(),
+            answered: Vec::new(),
+        })
+    }
+
+    /// Shows what flows until the time is over or ctrl-c comes.
+    async fn feed(&mut self) -> anyhow::Result<()> {
+        let mut frames = interval(FRAME_INTERVAL);
+        let interrupted = tokio::signal::ctrl_c();
+        tokio::pin!(interrupted);
+        loop {
+            tokio::select! {
+                _ = frames.tick() => self.show("feeding")?,
+                result = &mut interrupted => return result.context("wait for ctrl-c"),
+            }
+            self.check_running()?;
+            let elapsed = self.started.elapsed();
+            if self.settings.feed_for.is_some_and(|limit| elapsed >= limit) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn show(&mut self, stage: &'static str) -> anyhow::Result<()> {
+        let seen = self.read_along.seen();
+        self.answered.push(seen.answered);
+        if self.answered.len() > RATE_FRAMES {
+            self.answered.remove(0);
+        }
+        let first = self.answered.first().copied().unwrap_or(seen.answered);
+        let frames = u32::try_from(self.answered.len().saturating_sub(1).max(1))?;
+        let over_ms = (FRAME_INTERVAL * frames).as_millis();
+        let answered_per_second = u128::from(seen.answered - first) * 1_000 / over_ms;
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        self.view.show(&Frame {
+            stage,
+            elapsed: self.started.elapsed(),
+            agents: self.settings.agents,
+            boxes: self.settings.boxes,
+            agents_answered: read(&self.counts.accepted) + read(&self.counts.durable),
+            agents_proof: self.counts.proof_latency.percentiles(),
+            fleet: self.fleet.counts(),
+            seen,
+            answered_per_second: u64::try_from(answered_per_second)?,
+        })?;
+        Ok(())
+    }
+
+    /// A part that ends unasked ends the demo.
+    fn check_running(&mut self) -> anyhow::Result<()> {
+        self.collector.check_running()?;
+        for agent in &mut self.agents {
+            agent.check_running()?;
+        }
+        match self.middlewares.try_join_next() {
+            Some(Ok(Err(error))) => return Err(error.context("middleware of an agent")),
+            Some(Err(error)) => return Err(error).context("middleware of an agent"),
+            Some(Ok(Ok(()))) | None => {}
+        }
+        self.read_along.check_running()
+    }
+
+    async fn finish(mut self, kafka: &EmbeddedKafka) -> anyhow::Result<Summary> {
+        let fed_s = self.started.elapsed().as_secs();
+        self.feeding.send_replace(Feeding::Ended);
+        self.fleet.stop_feeding();
+        self.drain().await?;
+        self.view.end()?;
+
+        let fleet = self.fleet.stop().await;
+        for mut agent in self.agents {
+            let status = agent.terminate(STOP_LIMIT).await?;
+            ensure!(status.success(), "{} ended: {status}", agent.device());
+        }
+        let status = self.collector.terminate(STOP_LIMIT).await?;
+        ensure!(status.success(), "the collector ended: {status}");
+
+        // Nothing writes any more: what stands in the topics is all there is.
+        let ends = kafka.ends(self.read_along.topics())?;
+        let read_along = &self.read_along;
+        wait_until("the audit to read everything", READ_LIMIT, async || {
+            let positions = read_along.seen().positions;
+            for (topic, partition, end) in &ends {
+                let position = positions.get(&(topic.clone(), *partition)).copied();
+                let position = position.unwrap_or_default();
+                ensure!(position >= *end, "{topic}/{partition}: {position} of {end}");
+            }
+            Ok(())
+        })
+        .await?;
+        let heard = self.read_along.finish()?;
+        let run = Run {
+            fed_s,
+            agents: self.settings.agents,
+            boxes: self.settings.boxes,
+            seed: self.settings.seed,
+            fleet,
+        };
+        Ok(Summary::new(run, heard))
+    }
+
+    /// Waits until all middlewares have their answers and everything answered
+    /// has been read. What is still missing at the limit is for the audit to
+    /// say, not for a timeout.
+    async fn drain(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let mut frames = interval(FRAME_INTERVAL);
+        // The auditor publishes a little later than it takes in: everything
+        // must have been read at two looks in a row, and no answer come since.
+        let mut settled_at = None;
+        while began.elapsed() < DRAIN_LIMIT {
+            frames.tick().await;
+            self.show("draining")?;
+            self.check_running()?;
+            let seen = self.read_along.seen();
+            let quiet =
+                self.middlewares.is_empty() && seen.outstanding == 0 && self.fleet.is_settled();
+            if quiet && settled_at == Some(seen.answered) {
+                return Ok(());
+            }
+            settled_at = quiet.then_some(seen.answered);
+        }
+        Ok(())
+    }
+}
+
+/// Parses what `--agents` and `--boxes` may be.
+///
+/// # Errors
+/// When there is nothing to feed, or more than one machine bears.
+pub fn check_size(agents: u32, boxes: u32) -> anyhow::Result<()> {
+    ensure!(boxes > 0, "a demo has at least 1 simulated box");
+    if boxes > 10_000 || agents > 50 {
+        bail!("at most 10000 simulated boxes and 50 agents");
+    }
+    Ok(())
+}

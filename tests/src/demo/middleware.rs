@@ -1,0 +1,155 @@
+//! The middleware of a box with a real agent: hands what its household does
+//! to the agent's socket, and keeps what it is answered.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use returnpath_collector::audit;
+use returnpath_shared::{Class, DeviceId, Ordinal, Urgency, wire::Event};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::UnixStream,
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+
+use crate::fleet::{BoxFeed, latency::Latency};
+
+/// An agent that does not read its socket for this long is stuck.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Totals of all middlewares, readable at any time.
+#[derive(Debug, Default)]
+pub(super) struct MiddlewareCounts {
+    pub(super) accepted: AtomicU64,
+    pub(super) durable: AtomicU64,
+    pub(super) busy: AtomicU64,
+    pub(super) proof_latency: Latency,
+}
+
+/// Whether there is more to hand in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Feeding {
+    Goes,
+    Ended,
+}
+
+pub(super) struct Middleware {
+    pub(super) device: DeviceId,
+    pub(super) socket: PathBuf,
+    pub(super) feed: BoxFeed,
+    pub(super) feeding: watch::Receiver<Feeding>,
+    pub(super) answers: mpsc::Sender<audit::Answer>,
+    pub(super) counts: Arc<MiddlewareCounts>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    id: String,
+    status: String,
+    #[serde(default)]
+    epoch: String,
+    #[serde(default)]
+    ordinal: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Middleware {
+    /// Hands in until feeding ends, then waits for the last answers.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .with_context(|| format!("connect to {}", self.socket.display()))?;
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        // The agent bounds how many can wait. Of urgent ones it is known since
+        // when; other proof waits for its batch first.
+        let mut waiting: HashMap<String, Option<Instant>> = HashMap::new();
+        let mut requests = 0_u64;
+        loop {
+            let goes = *self.feeding.borrow() == Feeding::Goes;
+            if !goes && waiting.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                line = lines.next_line() => {
+                    let line = line?.with_context(|| format!("{} closed its socket", self.device))?;
+                    self.take(&line, &mut waiting).await?;
+                }
+                () = sleep(self.feed.wait()), if goes => {
+                    for event in self.feed.take() {
+                        requests += 1;
+                        let id = requests.to_string();
+                        let line = request(&id, &event)?;
+                        timeout(WRITE_LIMIT, writer.write_all(line.as_bytes()))
+                            .await
+                            .with_context(|| format!("{} does not read its socket", self.device))??;
+                        let urgent = Urgency::of(&event) == Urgency::Urgent;
+                        waiting.insert(id, urgent.then(Instant::now));
+                    }
+                }
+                changed = self.feeding.changed() => changed.context("the demo is gone")?,
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        line: &str,
+        waiting: &mut HashMap<String, Option<Instant>>,
+    ) -> anyhow::Result<()> {
+        let answer: Answer =
+            serde_json::from_str(line).with_context(|| format!("answer {line:?}"))?;
+        let since = waiting
+            .remove(&answer.id)
+            .with_context(|| format!("answer {line:?} belongs to no request"))?;
+        let class = match answer.status.as_str() {
+            "accepted" => {
+                self.counts.accepted.fetch_add(1, Ordering::Relaxed);
+                Class::Ordinary
+            }
+            "durable" => {
+                self.counts.durable.fetch_add(1, Ordering::Relaxed);
+                if let Some(since) = since {
+                    let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    self.counts.proof_latency.record(ms);
+                }
+                Class::Proof
+            }
+            "busy" => {
+                self.counts.busy.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            _ => bail!(
+                "{} answered {:?}: {}",
+                self.device,
+                answer.status,
+                answer.reason
+            ),
+        };
+        let answer = audit::Answer {
+            device: self.device.clone(),
+            epoch: answer.epoch.parse().context("epoch of an answer")?,
+            ordinal: Ordinal(answer.ordinal.parse().context("ordinal of an answer")?),
+            class,
+        };
+        self.answers.send(answer).await.context("the audit is gone")
+    }
+}
+
+fn request(id: &str, event: &Event) -> anyhow::Result<String> {
+    let mut line = json!({ "id": id, "event": serde_json::to_value(event)? }).to_string();
+    line.push('\n');
+    Ok(line)
+}

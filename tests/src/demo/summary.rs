@@ -1,0 +1,161 @@
+//! The summary that proves the promise, or says where it was broken.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use returnpath_collector::audit::{BoxVerdict, ClassVerdict};
+use serde::Serialize;
+
+use super::{read_along::Heard, view::ms};
+use crate::fleet::{FleetCounts, latency::Percentiles};
+
+/// Boxes with findings that are named.
+const BOXES_NAMED_MAX: usize = 20;
+
+/// What came of a run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Nothing missing, nothing twice, nothing unreadable, and enough flowed
+    /// to say so.
+    pub clean: bool,
+    /// Seconds for which the boxes were fed.
+    pub fed_s: u64,
+    /// Agents as processes.
+    pub agents: u32,
+    /// Simulated boxes.
+    pub boxes: u32,
+    /// Seed of the households.
+    pub seed: u64,
+    /// Events that a client was answered.
+    pub answered: u64,
+    /// Of these, in refined topics.
+    pub in_refined_topics: u64,
+    /// In `rp.rejected`, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Declared as lost by their box, by reason.
+    pub declared: BTreeMap<&'static str, u64>,
+    /// None of the above.
+    pub missing: u64,
+    /// Events that stand in refined topics more than once.
+    pub duplicated: u64,
+    /// Of the answered, those answered `durable`.
+    pub durable: u64,
+    /// Records that could not be decoded.
+    pub unreadable: u64,
+    /// Records in Kafka, by topic.
+    pub records: BTreeMap<String, u64>,
+    /// From an opportunity or impression to its record being read.
+    pub urgent_ads_readable: Percentiles,
+    /// What the simulated boxes counted.
+    pub fleet: FleetCounts,
+    /// Boxes with findings, at most 20.
+    pub findings: Vec<BoxVerdict>,
+}
+
+/// What the demo knows besides what was heard.
+pub(super) struct Run {
+    pub(super) fed_s: u64,
+    pub(super) agents: u32,
+    pub(super) boxes: u32,
+    pub(super) seed: u64,
+    pub(super) fleet: FleetCounts,
+}
+
+impl Summary {
+    pub(super) fn new(run: Run, heard: Heard) -> Self {
+        let Heard { verdict, seen } = heard;
+        let mut all = ClassVerdict::default();
+        let [ordinary, proof] = verdict.totals();
+        all += &ordinary;
+        all += &proof;
+        // A run without events proves nothing.
+        let flowed = all.arrived > 0 && proof.arrived > 0;
+        Self {
+            clean: verdict.is_clean() && seen.unreadable == 0 && flowed,
+            fed_s: run.fed_s,
+            agents: run.agents,
+            boxes: run.boxes,
+            seed: run.seed,
+            answered: all.answered,
+            in_refined_topics: all.arrived,
+            rejected: all.rejected,
+            declared: all.declared,
+            missing: all.missing,
+            duplicated: all.duplicated,
+            durable: proof.answered,
+            unreadable: seen.unreadable,
+            records: seen.records,
+            urgent_ads_readable: seen.urgent_ads,
+            fleet: run.fleet,
+            findings: verdict
+                .boxes
+                .into_iter()
+                .filter(|of_box| !of_box.is_clean())
+                .take(BOXES_NAMED_MAX)
+                .collect(),
+        }
+    }
+
+    /// For people.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let sum = |counts: &BTreeMap<&str, u64>| counts.values().sum::<u64>();
+        writeln!(
+            out,
+            "{} simulated boxes and {} agents, fed for {} s (seed {})\n",
+            self.boxes, self.agents, self.fed_s, self.seed
+        )?;
+        for (name, count) in [
+            ("accepted", self.answered),
+            ("  of these durable", self.durable),
+            ("in refined topics", self.in_refined_topics),
+            ("rejected", sum(&self.rejected)),
+            ("declared lost", sum(&self.declared)),
+            ("missing", self.missing),
+            ("duplicated", self.duplicated),
+            ("unreadable", self.unreadable),
+        ] {
+            writeln!(out, "{name:<20} {count:>9}")?;
+        }
+        writeln!(out)?;
+        for (topic, records) in &self.records {
+            writeln!(out, "{topic:<20} {records:>9} records")?;
+        }
+        writeln!(
+            out,
+            "\nbatches sent {}, again {}, receipted {}\n\
+             urgent proof durable within {} (p50), {} (p99); urgent ads readable within {} (p50), {} (p99)",
+            self.fleet.batches_sent,
+            self.fleet.batches_resent,
+            self.fleet.batches_receipted,
+            ms(self.fleet.proof_answered.p50_ms_max),
+            ms(self.fleet.proof_answered.p99_ms_max),
+            ms(self.urgent_ads_readable.p50_ms_max),
+            ms(self.urgent_ads_readable.p99_ms_max),
+        )?;
+        for (what, counts) in [("rejected", &self.rejected), ("declared", &self.declared)] {
+            for (reason, count) in counts {
+                writeln!(out, "{what} as {reason}: {count}")?;
+            }
+        }
+        for finding in &self.findings {
+            let missing = finding.ordinary.missing + finding.proof.missing;
+            let duplicated = finding.ordinary.duplicated + finding.proof.duplicated;
+            let device = &finding.device;
+            writeln!(out, "{device}: {missing} missing, {duplicated} duplicated")?;
+        }
+        let verdict = if self.clean {
+            "clean: every answered event stands in the refined topics once"
+        } else if self.answered == 0 || self.durable == 0 {
+            "not clean: too little flowed to say anything"
+        } else {
+            "not clean"
+        };
+        writeln!(out, "\n{verdict}")
+    }
+}
