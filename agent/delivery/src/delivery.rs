@@ -62,7 +62,7 @@ enum Link {
 
 /// What to store, send, resend and drop, and when.
 ///
-/// What it promises, each with a test of that name in `tests/properties.rs`:
+/// What it promises, each checked in `tests/delivery` after every step of a generated life:
 /// no durable event is lost; every drop is in the ledger; a sequence is never
 /// used for other data; bounds are kept; the window is kept; order is kept
 /// within an epoch and lane.
@@ -70,7 +70,7 @@ enum Link {
 /// What happens at the bound of the queue: the oldest ordinary batches are
 /// evicted, into the ledger. Proof is never evicted for want of space: when
 /// only proof is left, clients are answered `busy`, so that `durable` stays
-/// true; only age, and a refusal, remove it.
+/// true; only age, a refusal and bad flash remove it, and the ledger says so.
 #[derive(Debug)]
 pub struct Delivery {
     config: Config,
