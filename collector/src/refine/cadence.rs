@@ -22,6 +22,10 @@ pub(super) const ORDINARY_HOLD_MS: u64 = 200;
 /// coming. With the commit itself (10 to 40 ms) and the way to Kafka it leaves
 /// most of the 300 ms between socket and `rp.ads` to the rest. It costs up to
 /// 30 transactions a second instead of 5 while urgent events flow.
+///
+/// Where Kafka takes longer to commit, the wait is as long as the last commit
+/// took: at least half of the time goes into work then, and a slow Kafka does
+/// not turn into a queue that makes every event late.
 pub(super) const URGENT_HOLD_MS: u64 = 10;
 
 /// Whether more records are at hand.
@@ -35,6 +39,7 @@ pub(super) enum Supply {
 #[derive(Debug, Default)]
 pub(super) struct Cadence {
     last_end_ms: Option<u64>,
+    last_commit_ms: u64,
     open: Option<Open>,
 }
 
@@ -62,10 +67,11 @@ impl Cadence {
         open.bytes += bytes;
     }
 
-    /// The transaction ended, one way or the other.
-    pub(super) fn end(&mut self, now_ms: u64) {
+    /// The transaction ended, one way or the other; ending it took so long.
+    pub(super) fn end(&mut self, now_ms: u64, commit_ms: u64) {
         self.open = None;
         self.last_end_ms = Some(now_ms);
+        self.last_commit_ms = commit_ms;
     }
 
     /// Whether something was done since the last end.
@@ -93,7 +99,7 @@ impl Cadence {
             (Supply::Dry, None) => open.since_ms,
         };
         let urgent_ms = open.urgent_since_ms.map(|since_ms| match supply {
-            Supply::Flowing => since_ms + URGENT_HOLD_MS,
+            Supply::Flowing => since_ms + self.last_commit_ms.max(URGENT_HOLD_MS),
             Supply::Dry => since_ms,
         });
         Some(urgent_ms.map_or(ordinary_ms, |urgent_ms| ordinary_ms.min(urgent_ms)))
@@ -107,7 +113,7 @@ mod tests {
     fn open_at(now_ms: u64, urgency: Urgency, last_end_ms: Option<u64>) -> Cadence {
         let mut cadence = Cadence {
             last_end_ms,
-            open: None,
+            ..Cadence::default()
         };
         cadence.add(now_ms, urgency, 1, 100);
         cadence
@@ -149,6 +155,17 @@ mod tests {
         cadence.add(1_050, Urgency::Urgent, 1, 100);
         cadence.add(1_055, Urgency::Urgent, 1, 100);
         assert_eq!(cadence.due_ms(Supply::Flowing), Some(1_060));
+    }
+
+    #[test]
+    fn slow_commits_are_given_as_much_work_as_they_take_time() {
+        for (commit_ms, due_ms) in [(5, 1_010), (80, 1_080), (5_000, 1_200)] {
+            let mut cadence = Cadence::default();
+            cadence.end(900, commit_ms);
+            cadence.add(1_000, Urgency::Urgent, 1, 100);
+            assert_eq!(cadence.due_ms(Supply::Flowing), Some(due_ms));
+            assert_eq!(cadence.due_ms(Supply::Dry), Some(1_000));
+        }
     }
 
     #[test]

@@ -317,12 +317,12 @@ impl Session {
         let took = Duration::from_millis(now_ms.saturating_sub(began_ms));
         metrics.transactions_committed.inc();
         metrics.transaction_seconds.observe(took.as_secs_f64());
-        metrics
-            .commit_seconds
-            .observe(commit_began.elapsed().as_secs_f64());
+        let commit = commit_began.elapsed();
+        metrics.commit_seconds.observe(commit.as_secs_f64());
         self.count_read(worker);
         self.count_devices(worker);
-        self.cadence.end(now_ms);
+        let commit_ms = u64::try_from(commit.as_millis()).unwrap_or(u64::MAX);
+        self.cadence.end(now_ms, commit_ms);
         self.aborts_in_a_row = 0;
         self.has_committed = true;
         worker.health.progressed();
@@ -344,7 +344,7 @@ impl Session {
         self.source.seek(&back).map_err(broken)?;
         self.transaction_began_ms = None;
         self.read = Default::default();
-        self.cadence.end(self.now_ms());
+        self.cadence.end(self.now_ms(), 0);
         let pause = (ABORT_PAUSE * 2_u32.saturating_pow(self.aborts_in_a_row)).min(ABORT_PAUSE_MAX);
         self.aborts_in_a_row += 1;
         worker.pause(pause);

@@ -1,6 +1,9 @@
 //! The transactional producer: outputs, changelog and offsets, all or nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientContext, TopicPartitionList,
@@ -27,6 +30,8 @@ const CALL: Duration = Duration::from_secs(5);
 
 /// Step of waiting for records on their way to Kafka. librdkafka has nothing
 /// to wake us with: successful deliveries are not reported, to save the cost.
+/// The client's own `poll` would burn the processor for times this short, and
+/// its `flush` looks every 100 ms only.
 const DELIVERY_STEP: Duration = Duration::from_millis(1);
 
 /// How long the producer collects records of one partition into one request.
@@ -165,7 +170,7 @@ impl Sink {
                     // The bounds of a transaction lie below those of the queue:
                     // this takes a single batch of extreme size.
                     kafka_record = back;
-                    self.producer.poll(DELIVERY_STEP);
+                    thread::park_timeout(DELIVERY_STEP);
                 }
                 Err((error, _)) => return Err(failure("record not taken", &error)),
             }
@@ -208,13 +213,12 @@ impl Sink {
         }
     }
 
-    /// Waits until no record is on its way, in small steps: the client's own
-    /// flush looks every 100 ms only. What takes longer than `limit` is left
-    /// to the commit, which then says why.
+    /// Waits until no record is on its way. What takes longer than `limit` is
+    /// left to the commit, which then says why.
     fn await_deliveries(&self, limit: Duration) {
         let began = Instant::now();
         while self.producer.in_flight_count() > 0 && began.elapsed() < limit {
-            self.producer.poll(DELIVERY_STEP);
+            thread::park_timeout(DELIVERY_STEP);
         }
     }
 
