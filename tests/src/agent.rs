@@ -111,7 +111,7 @@ impl Agent {
         let process = self.process.insert(Process::start(
             self.device.as_str(),
             &self.directory,
-            &place::binary("returnpath-agent")?,
+            &place::agent()?,
             ["run", "--config", "agent.toml"],
         )?);
         let socket = self.directory.join("agent.sock");
@@ -176,7 +176,7 @@ impl Agent {
     /// # Errors
     /// When it cannot be started, or does not end in time.
     pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let command = Command::new(place::binary("returnpath-agent")?)
+        let command = Command::new(place::agent()?)
             .args(arguments)
             .args(["--config", "agent.toml"])
             .current_dir(&self.directory)

@@ -51,6 +51,19 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// The agent under test: the one of this build, or the program that
+/// `RETURNPATH_AGENT` names, which is how `cross/test` puts the one for ARM
+/// into the same tests.
+///
+/// # Errors
+/// When it has not been built.
+pub fn agent() -> anyhow::Result<PathBuf> {
+    match env::var_os("RETURNPATH_AGENT") {
+        Some(path) => Ok(workspace().join(path)),
+        None => binary("returnpath-agent"),
+    }
+}
+
 /// What `tests/install` downloaded.
 #[must_use]
 pub fn cache() -> PathBuf {
