@@ -3,7 +3,7 @@
 //!
 //! The defaults live in `returnpath-collector.example.toml` and nowhere else:
 //! the file given by the user is laid over it, key by key. Unknown keys are
-//! refused. What differs between installations ([`YOURS`]) has no default; its
+//! refused. What differs between installations (`YOURS`) has no default; its
 //! value in the example is only an example.
 
 use std::{fmt, fs, io, path::Path, path::PathBuf, str::FromStr, time::Duration};

@@ -139,7 +139,7 @@ impl QueueFile {
     }
 
     /// Raises the start counter, durably, and reads what the file holds. After
-    /// this, every row that [`Self::batches`] gives has been read once.
+    /// this, every row that [`Self::each_batch`] gives has been read once.
     pub(super) fn start(
         &mut self,
         new_incarnation: Incarnation,
