@@ -19,8 +19,9 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message as _;
 use returnpath_shared::{
-    BatchId, Class, DeviceId, Epoch, IdError, Ordinal,
+    BatchId, Class, DeviceId, Epoch, IdError, Ordinal, unpack,
     wire::{self, event},
 };
 use thiserror::Error;
@@ -158,19 +159,14 @@ impl Tally {
         }
         self.intervals = self.intervals + known.intervals(epoch) - before;
         if let Some(declaration) = declaration {
-            let before = known.intervals(declaration.epoch);
-            known
-                .epochs
-                .entry(declaration.epoch)
-                .or_default()
-                .declare(declaration.what);
-            self.intervals = self.intervals + known.intervals(declaration.epoch) - before;
+            known.declare(declaration, &mut self.intervals);
         }
         Ok(())
     }
 
     /// A record stands in `rp.rejected`. One that names no events (its envelope
-    /// could not be read) is counted as unattributed.
+    /// could not be read) is counted as unattributed. What a batch rejected
+    /// whole declares counts: its original bytes stand there.
     pub fn rejected(&mut self, record: &wire::Rejected) {
         let named = std::str::from_utf8(&record.key)
             .ok()
@@ -193,6 +189,9 @@ impl Tally {
             .or_default()
             .insert(first, last);
         self.intervals = self.intervals + known.intervals(batch.epoch) - before;
+        for declaration in declarations_inside(record) {
+            known.declare(declaration, &mut self.intervals);
+        }
     }
 
     /// What became of everything that was answered, as far as is known.
@@ -229,6 +228,25 @@ fn rejected_ordinals(record: &wire::Rejected) -> Option<(u64, u64)> {
         (0, first, count) => Some((first, first.saturating_add(u64::from(count) - 1))),
         (ordinal, _, _) => Some((ordinal, ordinal)),
     }
+}
+
+/// The declarations in a batch that was rejected whole, as far as it can be
+/// read.
+fn declarations_inside(record: &wire::Rejected) -> Vec<Declaration> {
+    if record.index.is_some() {
+        return Vec::new();
+    }
+    let Ok(envelope) = wire::Envelope::decode(record.envelope.clone()) else {
+        return Vec::new();
+    };
+    let Ok(batch) = unpack(envelope.codec, envelope.batch) else {
+        return Vec::new();
+    };
+    batch
+        .events
+        .iter()
+        .filter_map(|event| declaration(Some(event)).ok().flatten())
+        .collect()
 }
 
 struct Declaration {
@@ -357,6 +375,16 @@ impl EpochTally {
 impl BoxTally {
     fn intervals(&self, epoch: Epoch) -> usize {
         self.epochs.get(&epoch).map_or(0, EpochTally::intervals)
+    }
+
+    /// Takes a declaration, and keeps the count of all intervals.
+    fn declare(&mut self, declaration: Declaration, intervals: &mut usize) {
+        let before = self.intervals(declaration.epoch);
+        self.epochs
+            .entry(declaration.epoch)
+            .or_default()
+            .declare(declaration.what);
+        *intervals = *intervals + self.intervals(declaration.epoch) - before;
     }
 
     fn verdict(&self, device: &DeviceId) -> BoxVerdict {

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use proptest::{collection::vec, prelude::*};
 use returnpath_shared::{
-    Incarnation,
+    Incarnation, pack,
     wire::{AdEvent, DropReason, Event, Ledger, RejectionReason, Tune, UncleanStop},
 };
 
@@ -214,6 +214,34 @@ fn what_arrived_needs_no_excuse_and_is_counted_as_arrived() {
     assert_eq!(verdict.ordinary.rejected_total(), 0);
     assert_eq!(verdict.ordinary.declared_total(), 0);
     assert_eq!(verdict.proof.declared.get("queue_full"), Some(&1));
+}
+
+#[test]
+fn what_a_rejected_batch_declares_counts() {
+    let packed = pack(&wire::Batch {
+        boot_id: 1,
+        first_ordinal: 1,
+        events: vec![Event {
+            kind: Some(ledger(1, 1, 2)),
+            ..Event::default()
+        }],
+    })
+    .unwrap();
+    let envelope = wire::Envelope {
+        codec: packed.codec as i32,
+        batch: packed.bytes,
+        ..wire::Envelope::default()
+    };
+    let whole = wire::Rejected {
+        envelope: envelope.encode_to_vec().into(),
+        ..rejected(2, 0, 1, 1)
+    };
+    assert!(judged(&[], std::slice::from_ref(&whole)).is_clean());
+    let garbage = wire::Rejected {
+        envelope: vec![0xff; 9].into(),
+        ..whole
+    };
+    assert_eq!(judged(&[], &[garbage]).proof.missing, 1);
 }
 
 #[test]
