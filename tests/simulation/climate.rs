@@ -1,0 +1,149 @@
+//! What a seed's world is like: how large it is, how often what goes wrong.
+//!
+//! Not everything goes wrong everywhere: a fault that is rare next to others
+//! hides behind them, so each is left out of some worlds (Groce and others,
+//! "Swarm testing", 2012).
+
+use std::time::Duration;
+
+use returnpath_delivery::{Config, Pace, SyncPolicy};
+
+use crate::random::Random;
+
+pub(crate) struct Climate {
+    pub(crate) boxes: usize,
+    pub(crate) bridges: usize,
+    pub(crate) partitions: usize,
+    /// How long things go wrong, in virtual ms.
+    pub(crate) stormy_ms: u64,
+    /// Longest pause between what one viewer does.
+    pub(crate) act_ms_max: u64,
+    /// Longest pause between two misfortunes.
+    pub(crate) misfortune_ms_max: u64,
+    /// How often each misfortune is drawn.
+    pub(crate) weights: Weights,
+    /// In a thousand: a message that the broker took and drops.
+    pub(crate) broker_drops: u64,
+    /// A message that the broker delivers twice.
+    pub(crate) broker_doubles: u64,
+    /// A PUBLISH that is answered by a refusal.
+    pub(crate) broker_refuses: u64,
+    /// A batch that the bridge refuses.
+    pub(crate) bridge_refuses: u64,
+    /// A receipt that is lost.
+    pub(crate) receipts_lost: u64,
+    /// A produce whose outcome the bridge never learns.
+    pub(crate) produce_unknown: u64,
+    /// A refine transaction that is aborted.
+    pub(crate) refine_aborts: u64,
+    /// A commit of the queue file that is rolled back.
+    pub(crate) commit_rolls_back: u64,
+    /// A commit after which the file is not to be trusted.
+    pub(crate) commit_fails: u64,
+    /// An answer that never reaches its client.
+    pub(crate) answers_lost: u64,
+    /// An event that is not as it must be.
+    pub(crate) invalid_events: u64,
+    /// A boot with a clock in 1970.
+    pub(crate) boots_in_1970: u64,
+    pub(crate) config: Config,
+}
+
+pub(crate) struct Weights {
+    pub(crate) power_cut: u64,
+    pub(crate) agent_killed: u64,
+    pub(crate) agent_stops: u64,
+    pub(crate) link_cut: u64,
+    pub(crate) clock_steps: u64,
+    pub(crate) page_goes_bad: u64,
+    pub(crate) broker_forgets: u64,
+    pub(crate) bridge_dies: u64,
+    pub(crate) kafka_refuses: u64,
+    pub(crate) refine_dies: u64,
+    pub(crate) rebalances: u64,
+}
+
+impl Climate {
+    pub(crate) fn drawn(random: &mut Random) -> Self {
+        let mut some = |most: u64| {
+            if random.chance(350) {
+                0
+            } else {
+                random.between(1, most)
+            }
+        };
+        let weights = Weights {
+            power_cut: some(10),
+            agent_killed: some(10),
+            agent_stops: some(6),
+            link_cut: some(20),
+            clock_steps: some(5),
+            page_goes_bad: some(3),
+            broker_forgets: some(5),
+            bridge_dies: some(6),
+            kafka_refuses: some(6),
+            refine_dies: some(6),
+            rebalances: some(6),
+        };
+        Self {
+            broker_drops: some(100),
+            broker_doubles: some(100),
+            broker_refuses: some(10),
+            bridge_refuses: some(10),
+            receipts_lost: some(300),
+            produce_unknown: some(100),
+            refine_aborts: some(300),
+            commit_rolls_back: some(50),
+            commit_fails: some(10),
+            answers_lost: some(50),
+            invalid_events: some(20),
+            boots_in_1970: some(1_000),
+            weights,
+            boxes: random.index(4) + 1,
+            bridges: random.index(3) + 1,
+            partitions: random.index(2) + 1,
+            stormy_ms: random.between(60_000, 900_000),
+            act_ms_max: random.pick(&[200, 2_000, 20_000]),
+            misfortune_ms_max: random.pick(&[2_000, 20_000, 120_000]),
+            config: config(random),
+        }
+    }
+}
+
+/// The agent's defaults, or bounds so tight that they are reached.
+fn config(random: &mut Random) -> Config {
+    let tight = random.chance(500);
+    let mut bound = |usual: u64, low: u64, high: u64| {
+        if tight && random.chance(600) {
+            random.between(low, high)
+        } else {
+            usual
+        }
+    };
+    let seconds = Duration::from_secs;
+    Config {
+        pace: Pace {
+            batch_interval: seconds(bound(5, 1, 30)),
+            window_batches_max: u32::try_from(bound(32, 1, 4)).unwrap(),
+            backlog_rate: u32::try_from(bound(10, 1, 2)).unwrap(),
+        },
+        flush_interval: seconds(bound(60, 5, 300)),
+        durable_after: Duration::from_millis(300),
+        group_commit: Duration::from_millis(20),
+        queue_bytes_max: bound(16 << 20, 24_000, 60_000),
+        queue_batches_max: usize::try_from(bound(16_384, 12, 40)).unwrap(),
+        age_max: seconds(bound(30 * 86_400, 60, 600)),
+        ram_bytes_max: usize::try_from(bound(256 << 10, 2_000, 10_000)).unwrap(),
+        live_age_max: seconds(bound(60, 5, 20)),
+        resend_after_prompt: seconds(5),
+        resend_after: seconds(60),
+        resend_after_max: seconds(600),
+        proof_ids_max: usize::try_from(bound(256, 2, 8)).unwrap(),
+        ordinary_ids_max: usize::try_from(bound(64, 1, 4)).unwrap(),
+        sync: random.pick(&[
+            SyncPolicy::WhenNeeded,
+            SyncPolicy::WhenNeeded,
+            SyncPolicy::Always,
+        ]),
+    }
+}

@@ -1,0 +1,86 @@
+//! What must hold after every step, by name. Those about what Kafka holds are
+//! beside it, in `reference.rs`.
+
+use returnpath_delivery::{Config, Uptime};
+
+use crate::{reference::EventName, set_top_box::Agent, transition::BoxIndex, world::World};
+
+/// The agent's own events (boots, ledgers, unclean stops) are never turned
+/// away; the core keeps this much of the queue for them.
+const OWN_EVENTS_BYTES_MAX: u64 = 16 * 1_024;
+
+impl World {
+    /// An event that was answered `durable` is in Kafka, on the medium of its
+    /// box, or declared in one of them. A box that has just found that its
+    /// flash lost a batch is excused until its next synced commit.
+    pub(crate) fn invariant_what_is_durable_stands_somewhere(&self, of: BoxIndex) {
+        for name in self.reference.durable_not_in_kafka(of) {
+            self.invariant_it_stands_somewhere(name);
+        }
+    }
+
+    /// The same for one event.
+    pub(crate) fn invariant_it_stands_somewhere(&self, name: EventName) {
+        let (of, epoch, ordinal) = name;
+        let stb = &self.boxes[of];
+        assert!(
+            stb.loss_undeclared
+                || self.reference.is_in_kafka(name)
+                || stb.file.synced.accounts_for(epoch, ordinal),
+            "{epoch}:{ordinal} of box {of} was answered durable and stands nowhere"
+        );
+    }
+
+    /// Nothing missing outside declarations, and nothing twice.
+    pub(crate) fn invariant_everything_arrived_once(&self) {
+        let verdict = self.reference.tally.verdict();
+        assert!(
+            verdict.is_clean(),
+            "missing {}, duplicated {}: {:#?}",
+            verdict.missing(),
+            verdict.duplicated(),
+            verdict
+                .boxes
+                .iter()
+                .filter(|of_box| !of_box.is_clean())
+                .collect::<Vec<_>>()
+        );
+    }
+}
+
+impl Agent {
+    pub(crate) fn invariant_it_stays_within_its_bounds(&self, config: &Config) {
+        let status = self.delivery.status(Uptime(0));
+        let held = status.ordinary.batches + status.proof.batches;
+        let bytes = status.ordinary.bytes + status.proof.bytes;
+        // The window may shrink below what is in flight, never the reverse.
+        assert!(
+            status.in_flight <= config.pace.window_batches_max,
+            "{} batches in flight, at most {}",
+            status.in_flight,
+            config.pace.window_batches_max
+        );
+        assert!(
+            status.window <= config.pace.window_batches_max,
+            "window {} beyond {}",
+            status.window,
+            config.pace.window_batches_max
+        );
+        assert!(
+            held <= config.queue_batches_max as u64,
+            "{held} batches held, at most {}",
+            config.queue_batches_max
+        );
+        assert!(
+            bytes <= config.queue_bytes_max,
+            "{bytes} bytes held, at most {}",
+            config.queue_bytes_max
+        );
+        assert!(
+            status.unflushed_bytes <= config.ram_bytes_max as u64 + OWN_EVENTS_BYTES_MAX,
+            "{} bytes in RAM, at most {} and the agent's own",
+            status.unflushed_bytes,
+            config.ram_bytes_max
+        );
+    }
+}

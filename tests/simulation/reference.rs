@@ -1,0 +1,208 @@
+//! What is true in the world, kept beside it in the simplest form: what was
+//! answered, what happened when, what stands in Kafka. The real audit judges
+//! it; what the audit cannot see is asserted here, at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use prost::Message as _;
+use returnpath_collector::audit::{self, Tally};
+use returnpath_shared::{
+    BatchId, Class, DeviceId, Epoch, Kind, Ordinal, ProofKey, Stream, unpack,
+    wire::{self, TimeQuality, event},
+};
+
+use crate::{set_top_box::unix_ms, transition::BoxIndex, viewer::Report};
+
+/// An event of a box.
+pub(crate) type EventName = (BoxIndex, Epoch, u64);
+
+/// How far a time that is said to be synchronised may be off: the boxes'
+/// clocks are up to 100 ms wrong, twice, and refine follows them in steps of
+/// at most a second.
+const TIME_OFF_MS_MAX: u64 = 1_500;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Promise {
+    Accepted,
+    Durable,
+}
+
+#[derive(Default)]
+pub(crate) struct Reference {
+    pub(crate) tally: Tally,
+    /// Answered durable, and not seen in Kafka.
+    durable_open: BTreeSet<EventName>,
+    /// Events in rp.raw, or declared there.
+    in_kafka: BTreeSet<EventName>,
+    declared: Vec<(BoxIndex, wire::Ledger)>,
+    /// When it happened, and what it is recognised by.
+    happened: BTreeMap<EventName, (u64, Option<ProofKey>)>,
+    /// What each batch holds.
+    batches: BTreeMap<(BoxIndex, BatchId), Bytes>,
+    refined: BTreeSet<(DeviceId, Epoch, u64)>,
+    pub(crate) busy: u64,
+    pub(crate) unreadable: u64,
+    pub(crate) rebuilds: u64,
+    pub(crate) answers: [u64; 2],
+}
+
+impl Reference {
+    pub(crate) fn happened(&mut self, name: EventName, report: &Report) {
+        let this = (report.happened_ms, ProofKey::of(&report.event));
+        match self.happened.insert(name, this) {
+            None => {}
+            // Proof that is not durable yet may be given again.
+            Some(first) => assert!(
+                first == this && this.1.is_some(),
+                "{name:?} was given to two events"
+            ),
+        }
+    }
+
+    pub(crate) fn answered(
+        &mut self,
+        of: BoxIndex,
+        device: &DeviceId,
+        epoch: Epoch,
+        ordinal: Ordinal,
+        promise: Promise,
+    ) {
+        self.answers[promise as usize] += 1;
+        self.tally.answered(&audit::Answer {
+            device: device.clone(),
+            epoch,
+            ordinal,
+            class: match promise {
+                Promise::Accepted => Class::Ordinary,
+                Promise::Durable => Class::Proof,
+            },
+        });
+        let name = (of, epoch, ordinal.0);
+        if promise == Promise::Durable && !self.is_in_kafka(name) {
+            self.durable_open.insert(name);
+        }
+    }
+
+    /// A batch stands in rp.raw or rp.raw.backlog.
+    pub(crate) fn stands_in_kafka(&mut self, of: BoxIndex, payload: &Bytes) {
+        let envelope = wire::Envelope::decode(payload.clone()).unwrap();
+        let epoch = BatchId::try_from(envelope.id.unwrap()).unwrap().epoch;
+        let batch = unpack(envelope.codec, envelope.batch).unwrap();
+        for (ordinal, event) in (batch.first_ordinal..).zip(batch.events) {
+            let name = (of, epoch, ordinal);
+            self.in_kafka.insert(name);
+            self.durable_open.remove(&name);
+            if let Some(event::Kind::Ledger(ledger)) = event.kind {
+                self.declared.push((of, ledger));
+                let declared = &self.declared;
+                self.durable_open
+                    .retain(|name| !is_declared(declared, *name));
+            }
+        }
+    }
+
+    /// Whether rp.raw holds it, or its declaration.
+    pub(crate) fn is_in_kafka(&self, name: EventName) -> bool {
+        self.in_kafka.contains(&name) || is_declared(&self.declared, name)
+    }
+
+    /// Events of a box that were answered durable and are only on the box.
+    pub(crate) fn durable_not_in_kafka(
+        &self,
+        of: BoxIndex,
+    ) -> impl Iterator<Item = EventName> + '_ {
+        self.durable_open
+            .iter()
+            .skip_while(move |(other, _, _)| *other < of)
+            .take_while(move |(other, _, _)| *other == of)
+            .copied()
+    }
+
+    pub(crate) fn refined(&mut self, stream: Stream, key: &[u8], value: &[u8]) {
+        let record = wire::Refined::decode(value).unwrap();
+        assert_eq!(record.device_id.as_bytes(), key);
+        let event = record.event.as_ref().unwrap();
+        assert_eq!(Kind::of(event).map(Kind::stream), Some(stream));
+        self.invariant_no_event_is_refined_twice(&record);
+        self.invariant_times_are_as_good_as_they_say(&record);
+        self.tally.refined(&record).unwrap();
+    }
+
+    pub(crate) fn rejected(&mut self, value: &[u8]) {
+        let record = wire::Rejected::decode(value).unwrap();
+        self.tally.rejected(&record);
+    }
+
+    fn invariant_no_event_is_refined_twice(&mut self, record: &wire::Refined) {
+        let device: DeviceId = record.device_id.parse().unwrap();
+        let epoch = BatchId::try_from(record.batch.unwrap()).unwrap().epoch;
+        let name = (device, epoch, record.ordinal);
+        assert!(
+            self.refined.insert(name.clone()),
+            "{name:?} was refined twice"
+        );
+    }
+
+    fn invariant_times_are_as_good_as_they_say(&self, record: &wire::Refined) {
+        let of: BoxIndex = record
+            .device_id
+            .strip_prefix("box-")
+            .unwrap()
+            .parse()
+            .unwrap();
+        let epoch = BatchId::try_from(record.batch.unwrap()).unwrap().epoch;
+        let Some((happened_ms, _)) = self.happened.get(&(of, epoch, record.ordinal)) else {
+            return;
+        };
+        let happened = unix_ms(*happened_ms);
+        match record.time_quality() {
+            TimeQuality::Synchronised | TimeQuality::Corrected => assert!(
+                record.event_unix_ms.abs_diff(happened) <= TIME_OFF_MS_MAX,
+                "happened at {happened}: {record:?}"
+            ),
+            TimeQuality::Bounded => assert!(
+                (record.earliest_unix_ms..=record.latest_unix_ms).contains(&happened)
+                    || record.earliest_unix_ms.abs_diff(happened) <= TIME_OFF_MS_MAX
+                    || record.latest_unix_ms.abs_diff(happened) <= TIME_OFF_MS_MAX,
+                "happened at {happened}: {record:?}"
+            ),
+            TimeQuality::Unspecified => panic!("no quality: {record:?}"),
+        }
+    }
+
+    pub(crate) fn invariant_an_id_names_one_batch(
+        &mut self,
+        of: BoxIndex,
+        id: BatchId,
+        bytes: &Bytes,
+    ) {
+        let first = self
+            .batches
+            .entry((of, id))
+            .or_insert_with(|| bytes.clone());
+        assert_eq!(first, bytes, "{id} of box {of} names two batches");
+    }
+
+    pub(crate) fn invariant_a_repeat_gets_the_first_answer(
+        &self,
+        name: EventName,
+        report: &Report,
+    ) {
+        let first = self.happened.get(&name).and_then(|(_, key)| *key);
+        assert_eq!(
+            first,
+            ProofKey::of(&report.event),
+            "the answer names {name:?}, which is another event"
+        );
+    }
+}
+
+fn is_declared(declared: &[(BoxIndex, wire::Ledger)], (of, epoch, ordinal): EventName) -> bool {
+    declared.iter().any(|(by, ledger)| {
+        let end = ledger.first_ordinal.saturating_add(ledger.event_count);
+        *by == of
+            && ledger.first_batch.and_then(|batch| batch.epoch) == Some(epoch.into())
+            && (ledger.whole_epoch || (ledger.first_ordinal..end).contains(&ordinal))
+    })
+}

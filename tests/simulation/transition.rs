@@ -1,0 +1,112 @@
+//! Everything that can happen in the world, one small step each.
+//!
+//! What names a run, a link or a session is stale once that is over: packets,
+//! answers and timers of the dead reach nobody.
+
+use bytes::Bytes;
+use returnpath_delivery::PubAckOutcome;
+use returnpath_shared::{BatchId, Lane, wire};
+
+/// Which box.
+pub(crate) type BoxIndex = usize;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Transition {
+    // ── a box ──
+    /// Mains power comes, after a cut.
+    PowerOn(BoxIndex),
+    /// Mains power goes: memory and unsynced writes are lost.
+    PowerCut(BoxIndex),
+    /// The supervisor starts the agent.
+    AgentStarts { of: BoxIndex, boot: u64 },
+    /// The agent's process dies; what it handed to the system survives.
+    AgentKilled(BoxIndex),
+    /// The agent is told to stop cleanly.
+    AgentStops(BoxIndex),
+    /// The middleware reports something.
+    ViewerActs(BoxIndex),
+    /// The time that the core asked for.
+    Wake { of: BoxIndex, run: u64 },
+    /// SQLite's thread reports.
+    Committed { of: BoxIndex, run: u64 },
+    /// SQLite's thread has read a batch.
+    Loaded { of: BoxIndex, run: u64, id: BatchId },
+    /// SQLite's thread has copied what reads to a new file.
+    Rebuilt { of: BoxIndex, run: u64 },
+    /// The wall clock becomes trusted.
+    ClockSynchronises { of: BoxIndex, boot: u64 },
+    /// An untrusted wall clock jumps.
+    ClockSteps(BoxIndex),
+    /// A stored batch cannot be read any more.
+    PageGoesBad(BoxIndex),
+
+    // ── its link ──
+    /// Time to connect.
+    Dials { of: BoxIndex, run: u64 },
+    /// CONNACK and SUBACK have come.
+    Connected { of: BoxIndex, run: u64, link: u64 },
+    /// TCP breaks; nobody knows yet.
+    LinkCut(BoxIndex),
+    /// The agent notices.
+    LinkLost { of: BoxIndex, run: u64, link: u64 },
+    /// A PUBLISH arrives.
+    ReachesBroker {
+        of: BoxIndex,
+        link: u64,
+        id: BatchId,
+        message: Message,
+    },
+    /// Its PUBACK arrives.
+    PubAck {
+        of: BoxIndex,
+        link: u64,
+        id: BatchId,
+        outcome: PubAckOutcome,
+    },
+    /// A receipt arrives.
+    ReceiptReachesBox {
+        of: BoxIndex,
+        link: u64,
+        receipt: wire::Receipt,
+    },
+
+    // ── the cloud ──
+    /// The MQTT broker restarts with an empty memory.
+    BrokerForgets,
+    /// A message arrives at a bridge.
+    ReachesBridge {
+        bridge: usize,
+        session: u64,
+        message: Message,
+    },
+    /// Kafka has a record (or not), and says so (or not).
+    Produced {
+        bridge: usize,
+        session: u64,
+        message: Message,
+    },
+    /// A receipt may be due.
+    ReceiptsDue { bridge: usize },
+    /// A bridge dies, and is started again at once.
+    BridgeDies { bridge: usize },
+    /// Kafka takes nothing for a while.
+    KafkaRefuses,
+    /// The refine node of a partition polls.
+    Refines { partition: usize },
+    /// The refine node of a partition dies, and another takes over.
+    RefineDies { partition: usize },
+    /// The partition is handed over in order.
+    Rebalances { partition: usize },
+
+    // ── fate ──
+    /// Something goes wrong somewhere.
+    Misfortune,
+}
+
+/// A payload on its way up.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) from: BoxIndex,
+    pub(crate) lane: Lane,
+    pub(crate) payload: Bytes,
+}
