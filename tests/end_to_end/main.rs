@@ -9,6 +9,7 @@ mod collector_faults;
 mod delivery;
 mod envelope;
 mod event;
+mod fleet;
 mod flow;
 mod kafka_faults;
 mod rejection;

@@ -305,7 +305,8 @@ impl Scene {
         Ok(())
     }
 
-    fn answers(&self) -> PathBuf {
+    /// Where answers are kept for the audit, a JSON object a line.
+    pub(crate) fn answers(&self) -> PathBuf {
         self.directory.join("answers.jsonl")
     }
 

@@ -5,6 +5,7 @@
 //! household got goes to the caller, for the audit. What stands in for a
 //! box's flash is memory, and all boxes share the clock of this machine.
 
+mod answers;
 pub mod breaks;
 pub mod chance;
 mod counters;
@@ -35,6 +36,7 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use self::{answers::write_answers, counters::FleetCounts, feed::EVENTS_PER_BATCH};
 use self::{
     chance::Chance,
     counters::Counters,
@@ -44,7 +46,6 @@ use self::{
     simulated_box::{Parts, Phase, SimulatedBox},
     viewer::Viewer,
 };
-pub use self::{counters::FleetCounts, feed::EVENTS_PER_BATCH};
 use crate::{
     pki::DevelopmentPki,
     wait::{Hopeless, wait_until},

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write as _},
+    io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
     thread,
@@ -12,11 +12,9 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use returnpath_agent::link::BrokerAddress;
-use returnpath_collector::audit::{Answer, class_name};
-use returnpath_shared::Class;
 use returnpath_tests::{
     arguments::{parse_moment, parse_time},
-    fleet::{Fleet, FleetCounts, FleetSettings, Load, moment::Moment},
+    fleet::{Fleet, FleetCounts, FleetSettings, Load, moment::Moment, write_answers},
     pki::{DevelopmentPki, WARNING},
 };
 use tokio::{
@@ -108,7 +106,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         .as_ref()
         .map(|path| File::create_new(path).with_context(|| format!("create {}", path.display())));
     let file = file.transpose()?;
-    let writer = thread::spawn(move || write(answered, file));
+    let writer = thread::spawn(move || match file {
+        Some(file) => write_answers(answered, file),
+        None => write_answers(answered, io::sink()),
+    });
     let mut fleet = Fleet::start(
         &FleetSettings {
             broker: arguments.broker,
@@ -164,32 +165,6 @@ fn report(stage: &str, seed: u64, started: Instant, counts: &FleetCounts) -> any
         "counts": counts,
     });
     writeln!(io::stdout(), "{line}")?;
-    Ok(())
-}
-
-/// Writes answers until no box is left.
-fn write(mut answers: mpsc::Receiver<Answer>, file: Option<File>) -> anyhow::Result<()> {
-    let mut file = file.map(BufWriter::new);
-    while let Some(answer) = answers.blocking_recv() {
-        let Some(file) = &mut file else {
-            continue;
-        };
-        let status = match answer.class {
-            Class::Ordinary => "accepted",
-            Class::Proof => "durable",
-        };
-        let line = serde_json::json!({
-            "device": answer.device.as_str(),
-            "epoch": answer.epoch.to_string(),
-            "ordinal": answer.ordinal.0.to_string(),
-            "status": status,
-            "class": class_name(answer.class),
-        });
-        writeln!(file, "{line}")?;
-    }
-    if let Some(mut file) = file {
-        file.flush()?;
-    }
     Ok(())
 }
 
