@@ -182,13 +182,17 @@ fn only_tests_depend_on_the_tests() {
 fn versions_stand_in_the_workspace_only() {
     for package in members(&metadata()) {
         let manifest = text(&package["manifest_path"]);
-        let own_version = fs::read_to_string(manifest)
-            .unwrap()
-            .lines()
-            .skip_while(|line| !line.contains("dependencies]"))
-            .take_while(|line| !line.starts_with("[lints"))
-            .find(|line| line.contains("version =") || line.contains("= \""))
-            .map(str::to_owned);
+        let text = fs::read_to_string(manifest).unwrap();
+        let own_version = text
+            .split("\n[")
+            .filter(|table| {
+                table
+                    .lines()
+                    .next()
+                    .is_some_and(|name| name.contains("dependencies"))
+            })
+            .flat_map(str::lines)
+            .find(|line| line.contains("version =") || line.contains(" = \""));
         assert!(own_version.is_none(), "{manifest}: {own_version:?}");
     }
 }
