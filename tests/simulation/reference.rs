@@ -35,7 +35,8 @@ pub(crate) struct Reference {
     durable_open: BTreeSet<EventName>,
     /// Events in rp.raw, or declared there.
     in_kafka: BTreeSet<EventName>,
-    declared: Vec<(BoxIndex, wire::Ledger)>,
+    /// First ordinals declared there, and where each stretch ends.
+    declared: BTreeSet<(BoxIndex, Epoch, u64, u64)>,
     /// When it happened, and what it is recognised by.
     happened: BTreeMap<EventName, (u64, Option<ProofKey>)>,
     /// What each batch holds.
@@ -94,17 +95,35 @@ impl Reference {
             self.in_kafka.insert(name);
             self.durable_open.remove(&name);
             if let Some(event::Kind::Ledger(ledger)) = event.kind {
-                self.declared.push((of, ledger));
-                let declared = &self.declared;
-                self.durable_open
-                    .retain(|name| !is_declared(declared, *name));
+                self.declared(of, &ledger);
             }
+        }
+    }
+
+    fn declared(&mut self, of: BoxIndex, ledger: &wire::Ledger) {
+        let epoch = ledger.first_batch.and_then(|batch| batch.epoch).unwrap();
+        let epoch = Epoch::try_from(epoch).unwrap();
+        let (first, end) = if ledger.whole_epoch {
+            (0, u64::MAX)
+        } else {
+            let first = ledger.first_ordinal;
+            (first, first + ledger.event_count)
+        };
+        if self.declared.insert((of, epoch, first, end)) {
+            self.durable_open.retain(|(by, other, ordinal)| {
+                (*by, *other) != (of, epoch) || !(first..end).contains(ordinal)
+            });
         }
     }
 
     /// Whether rp.raw holds it, or its declaration.
     pub(crate) fn is_in_kafka(&self, name: EventName) -> bool {
-        self.in_kafka.contains(&name) || is_declared(&self.declared, name)
+        let (of, epoch, ordinal) = name;
+        self.in_kafka.contains(&name)
+            || self
+                .declared
+                .range((of, epoch, 0, 0)..=(of, epoch, ordinal, u64::MAX))
+                .any(|(_, _, _, end)| ordinal < *end)
     }
 
     /// Events of a box that were answered durable and are only on the box.
@@ -196,13 +215,4 @@ impl Reference {
             "the answer names {name:?}, which is another event"
         );
     }
-}
-
-fn is_declared(declared: &[(BoxIndex, wire::Ledger)], (of, epoch, ordinal): EventName) -> bool {
-    declared.iter().any(|(by, ledger)| {
-        let end = ledger.first_ordinal.saturating_add(ledger.event_count);
-        *by == of
-            && ledger.first_batch.and_then(|batch| batch.epoch) == Some(epoch.into())
-            && (ledger.whole_epoch || (ledger.first_ordinal..end).contains(&ordinal))
-    })
 }

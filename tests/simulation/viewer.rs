@@ -156,7 +156,7 @@ fn event(number: u64, uptime_ms: u64, invalid: u64, random: &mut Random) -> Even
                     "operator.menu".into()
                 },
                 attributes: [("text".to_owned(), text)].into(),
-                proof: number % 2 == 0,
+                proof: number.is_multiple_of(2),
             })
         }
         _ => event::Kind::Health(Health::default()),
