@@ -19,6 +19,14 @@ use returnpath_tests::{
 };
 use tracing_subscriber::EnvFilter;
 
+/// What differs from the real thing.
+const LIMITS: &str = "\
+Limits: the MQTT broker is embedded and does not tie the client id to the
+certificate. Kafka is librdkafka's mock cluster: it delivers aborted
+transactions and keeps 5 MiB a partition, so nothing is aborted here and the
+audit reads along; and it answers a waiting fetch late, so latencies are longer
+than Kafka's. The tests run on Mosquitto and Apache Kafka instead.";
+
 /// Exit code when the demo could not run to its end.
 const EXIT_BROKEN: u8 = 2;
 
@@ -29,7 +37,7 @@ const EXIT_BROKEN: u8 = 2;
 /// Exit codes: 0 clean; 1 something is missing or duplicated; 2 it could not
 /// run.
 #[derive(Parser)]
-#[command(name = "returnpath-demo", version)]
+#[command(name = "returnpath-demo", version, after_long_help = LIMITS)]
 struct Arguments {
     /// How long boxes are fed, as in 60s or 5m; until ctrl-c without.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]

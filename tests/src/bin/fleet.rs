@@ -161,7 +161,7 @@ fn report(stage: &str, seed: u64, started: Instant, counts: &FleetCounts) -> any
     let line = serde_json::json!({
         "stage": stage,
         "seed": seed.to_string(),
-        "elapsed_s": started.elapsed().as_secs(),
+        "elapsedS": started.elapsed().as_secs(),
         "counts": counts,
     });
     writeln!(io::stdout(), "{line}")?;

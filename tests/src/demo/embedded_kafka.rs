@@ -3,7 +3,9 @@
 //!
 //! **Its limits:** aborted transactions are delivered as if they were
 //! committed; each partition keeps 5 MiB and then drops its oldest records
-//! silently; nothing survives the process. So the demo aborts nothing, and its
+//! silently; a fetch that finds nothing is answered after its whole wait, also
+//! when a record comes in between (librdkafka 2.x, `rdkafka_mock_handlers.c`), so
+//! latencies are longer than Kafka's; nothing survives the process. So the demo aborts nothing, and its
 //! audit reads along instead of afterwards. The tests run against Apache Kafka.
 
 use std::time::Duration;

@@ -52,6 +52,7 @@ impl Counters {
 
 /// Totals at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FleetCounts {
     /// Boxes whose link is up.
     pub boxes_connected: u64,

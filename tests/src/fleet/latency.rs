@@ -16,6 +16,7 @@ pub struct Latency([AtomicU64; CLASSES_MS.len() + 1]);
 /// Two percentiles of a [`Latency`], in ms: each the upper bound of the class
 /// in which it lies. 0 without values; `u64::MAX` above the last class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Percentiles {
     /// Half were not slower.
     pub p50_ms_max: u64,

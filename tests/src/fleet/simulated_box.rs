@@ -83,7 +83,7 @@ pub(super) struct SimulatedBox {
 impl SimulatedBox {
     pub(super) fn new(parts: Parts) -> Self {
         let now = uptime();
-        let seed = parts.start.seed;
+        let (epoch, seed) = (parts.start.epoch, parts.start.seed);
         let mut reconnect = Reconnect::new(parts.reconnect, &parts.device, NonZeroU32::MIN, seed);
         let dial = Some(reconnect.first(now));
         let mut delivery = Delivery::new(parts.config, parts.start, [], now);
@@ -98,7 +98,7 @@ impl SimulatedBox {
             delivery,
             reconnect,
             dial,
-            link: Link::new(parts.link),
+            link: Link::new(parts.link, epoch),
             memory: Memory::default(),
             feed: parts.feed,
             phase: parts.phase,
