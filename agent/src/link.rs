@@ -1,5 +1,6 @@
 //! The link to the broker: MQTT 5 over TLS 1.3. Publishes envelopes, reports
-//! what the broker said to each, and hands up receipts.
+//! what the broker said to each, hands up receipts, and tells the broker
+//! whether the box is connected.
 //!
 //! Keeps nothing: every connection is a new client that starts clean, and what
 //! was in flight when one ends is the caller's to send again. When to connect
@@ -8,13 +9,16 @@
 
 mod address;
 mod connection;
+mod presence;
 mod tls;
 
 use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use returnpath_shared::{BatchId, DeviceId, Lane, Uplink, wire};
-use rumqttc::{AsyncClient, ClientError, PublishOptions};
+use returnpath_shared::{BatchId, DeviceId, Epoch, Lane, Uplink, wire};
+use rumqttc::{
+    AsyncClient, ClientError, DisconnectProperties, DisconnectReasonCode, PublishOptions,
+};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -23,11 +27,11 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use self::connection::Notice;
 pub use self::{
     address::{AddressError, BrokerAddress},
     tls::{TlsError, client_config},
 };
+use self::{connection::Notice, presence::Presence};
 
 /// Notices on their way to the caller. The connection waits when it is full,
 /// which stops reading from the broker; the caller never waits for the
@@ -133,8 +137,9 @@ pub enum PublishError {
 #[derive(Debug)]
 pub struct Link {
     config: LinkConfig,
+    epoch: Epoch,
     /// Attempts so far; names the current connection, so that late notices of
-    /// an earlier one are told apart.
+    /// an earlier one are told apart, and late wills.
     attempt: u64,
     connection: Option<Connection>,
     notices: mpsc::Receiver<(u64, Notice)>,
@@ -157,12 +162,14 @@ impl Drop for Connection {
 }
 
 impl Link {
-    /// A link that is not connected.
+    /// A link that is not connected. `epoch` names the run, so that what is
+    /// said of a connection in an earlier one is known to be earlier.
     #[must_use]
-    pub fn new(config: LinkConfig) -> Self {
+    pub fn new(config: LinkConfig, epoch: Epoch) -> Self {
         let (notices_sender, notices) = mpsc::channel(NOTICES_MAX);
         Self {
             config,
+            epoch,
             attempt: 0,
             connection: None,
             notices,
@@ -182,6 +189,7 @@ impl Link {
         let (client, driver) = connection::start(
             &self.config,
             broker,
+            Presence::new(&self.config, self.epoch, self.attempt),
             self.attempt,
             self.notices_sender.clone(),
         );
@@ -308,12 +316,22 @@ impl Link {
     }
 
     /// Says goodbye to the broker within `grace`; what is in flight is not
-    /// waited for.
+    /// waited for. The broker is told to publish the last will: a message of
+    /// our own could be held up by what is in flight.
     pub async fn disconnect(&mut self, grace: Duration) {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        if connection.client.try_disconnect_now().is_ok() {
+        let goodbye = connection.client.try_disconnect_now_with_properties(
+            DisconnectReasonCode::DisconnectWithWillMessage,
+            DisconnectProperties {
+                session_expiry_interval: None,
+                reason_string: None,
+                user_properties: Vec::new(),
+                server_reference: None,
+            },
+        );
+        if goodbye.is_ok() {
             // Nobody reads notices any more: make room for the driver.
             self.notices.close();
             let _too_late = timeout(grace, &mut connection.driver).await;

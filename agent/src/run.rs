@@ -209,7 +209,7 @@ impl Agent {
             clock::random_u64(),
         );
         let dial = Some(reconnect.first(now));
-        let link = Link::new(LinkConfig {
+        let link_config = LinkConfig {
             device: identity.device.clone(),
             brokers,
             tls,
@@ -217,7 +217,8 @@ impl Agent {
             connect_timeout: config.link.connect_timeout,
             acknowledgement_timeout: config.link.acknowledgement_timeout,
             in_flight_max: settings::IN_FLIGHT_MAX,
-        });
+        };
+        let link = Link::new(link_config, epoch);
         info!(
             device = %identity.device,
             %epoch,

@@ -17,4 +17,4 @@ pub use id::{BatchId, DeviceId, Epoch, IdError, Incarnation, Ordinal, Sequence};
 pub use kind::{Class, Kind, Stream, Urgency};
 pub use limit::*;
 pub use proof::ProofKey;
-pub use topic::{Downlink, Lane, TopicError, UPLINK_FILTER, Uplink};
+pub use topic::{Downlink, Lane, TopicError, UPLINK_FILTER, Uplink, presence_topic};

@@ -111,6 +111,13 @@ impl Downlink {
     }
 }
 
+/// Where a box, or the broker for it, says whether it is connected:
+/// `rp/v1/{device}/presence`, retained.
+#[must_use]
+pub fn presence_topic(device: &DeviceId) -> String {
+    format!("{PREFIX}{device}/presence")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +131,13 @@ mod tests {
             };
             assert_eq!(Uplink::parse(&topic.to_string()).unwrap(), topic);
         }
+    }
+
+    #[test]
+    fn presence_is_beside_the_events_and_not_one_of_them() {
+        let topic = presence_topic(&"box-1".parse().unwrap());
+        assert_eq!(topic, "rp/v1/box-1/presence");
+        assert_eq!(Uplink::parse(&topic), Err(TopicError::Shape));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rustix::net::sockopt;
 use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::timeout};
 use tracing::{debug, warn};
 
-use super::{Acknowledgement, BrokerAddress, CloseReason, LinkConfig};
+use super::{Acknowledgement, BrokerAddress, CloseReason, LinkConfig, presence::Presence};
 
 /// Largest packet taken from the cloud: a receipt of a few hundred ranges.
 const DOWNLINK_BYTES_MAX: u32 = 16 * 1024;
@@ -48,16 +48,21 @@ pub(super) enum Notice {
 pub(super) fn start(
     config: &LinkConfig,
     broker: &BrokerAddress,
+    presence: Presence,
     attempt: u64,
     notices: mpsc::Sender<(u64, Notice)>,
 ) -> (AsyncClient, JoinHandle<()>) {
-    let (client, event_loop) = AsyncClient::builder(options(config, broker))
+    let mut options = options(config, broker);
+    options.set_last_will(presence.will());
+    let (client, event_loop) = AsyncClient::builder(options)
+        // Beside publishes: the subscription and the presence.
         .capacity(usize::from(config.in_flight_max) + 2)
         .build();
     let driver = Driver {
         client: client.clone(),
         event_loop,
         receipts: Downlink::Receipts.topic(&config.device),
+        presence,
         packet_bytes_max: MQTT_PACKET_BYTES_MAX,
         attempt,
         notices,
@@ -133,6 +138,7 @@ struct Driver {
     event_loop: EventLoop,
     /// Topic of this box's receipts.
     receipts: String,
+    presence: Presence,
     /// As the broker's CONNACK says.
     packet_bytes_max: usize,
     attempt: u64,
@@ -187,9 +193,14 @@ impl Driver {
                 Ok(None)
             }
             Packet::SubAck(ack) => match ack.return_codes.first() {
-                Some(SubscribeReasonCode::Success(_)) => Ok(Some(Notice::Connected {
-                    packet_bytes_max: self.packet_bytes_max,
-                })),
+                Some(SubscribeReasonCode::Success(_)) => {
+                    self.presence
+                        .announce(&self.client)
+                        .map_err(|error| CloseReason::Failed(error.to_string()))?;
+                    Ok(Some(Notice::Connected {
+                        packet_bytes_max: self.packet_bytes_max,
+                    }))
+                }
                 code => Err(CloseReason::SubscriptionRefused(format!("{code:?}"))),
             },
             Packet::Publish(publish) => Ok(self.receipt(&publish)),

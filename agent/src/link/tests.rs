@@ -27,7 +27,7 @@ fn link(brokers: &[SocketAddr]) -> Link {
         .iter()
         .map(|address| address.to_string().parse().unwrap())
         .collect();
-    Link::new(LinkConfig {
+    let config = LinkConfig {
         device: identity.device.clone(),
         brokers: brokers.into(),
         tls: client_config(&identity, TrustedTime::new(0)).unwrap(),
@@ -35,7 +35,8 @@ fn link(brokers: &[SocketAddr]) -> Link {
         connect_timeout: Duration::from_secs(1),
         acknowledgement_timeout: Duration::from_secs(5),
         in_flight_max: 4,
-    })
+    };
+    Link::new(config, some_batch().epoch)
 }
 
 fn runtime() -> tokio::runtime::Runtime {
