@@ -12,6 +12,7 @@ mod event;
 mod fleet;
 mod flow;
 mod kafka_faults;
+mod presence;
 mod rejection;
 mod scene;
 mod trust;

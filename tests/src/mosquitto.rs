@@ -24,12 +24,14 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const ACCESS: &str = "\
 user collector-a
 topic read rp/v1/+/events/+
+topic read rp/v1/+/presence
 topic write rp/v1/+/receipts
 topic write rp/v1/+/decisions
 topic write rp/v1/+/config
 
 user collector-b
 topic read rp/v1/+/events/+
+topic read rp/v1/+/presence
 topic write rp/v1/+/receipts
 topic write rp/v1/+/decisions
 topic write rp/v1/+/config

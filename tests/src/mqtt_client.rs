@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, Event, MqttOptions, Packet, PublishOptions, QoS, TlsConfiguration, Transport,
@@ -106,6 +106,20 @@ impl MqttClient {
             .stdin(Stdio::null())
             .spawn()
             .context("start mosquitto_sub")
+    }
+
+    /// The payload that the broker retains on `topic`, if any.
+    ///
+    /// # Errors
+    /// When `mosquitto_sub` cannot be run, or cannot connect.
+    pub async fn retained(&self, topic: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut command = self.command("mosquitto_sub");
+        // Without a message it ends after the seconds of -W.
+        command.args(["-t", topic, "-q", "1", "--retained-only", "-C", "1"]);
+        command.args(["-N", "-W", "5"]);
+        let output = run(command, b"").await.context("mosquitto_sub")?;
+        ensure!(output.stderr.is_empty(), "mosquitto_sub: {output:?}");
+        Ok((!output.stdout.is_empty()).then_some(output.stdout))
     }
 
     fn tls(&self) -> anyhow::Result<Arc<ClientConfig>> {
