@@ -159,3 +159,112 @@ impl Summary {
         writeln!(out, "\n{verdict}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use returnpath_collector::audit::{Answer, Tally};
+    use returnpath_shared::{
+        Class, Epoch, Ordinal,
+        wire::{self, AdEvent, Event, Refined, Tune, ad_event, event},
+    };
+
+    use super::*;
+    use crate::demo::read_along::Seen;
+
+    fn epoch() -> Epoch {
+        "00000000000000ab.1".parse().unwrap()
+    }
+
+    fn answer(ordinal: u64, class: Class) -> Answer {
+        Answer {
+            device: "box-1".parse().unwrap(),
+            epoch: epoch(),
+            ordinal: Ordinal(ordinal),
+            class,
+        }
+    }
+
+    fn refined(ordinal: u64, kind: event::Kind) -> Refined {
+        Refined {
+            device_id: "box-1".into(),
+            batch: Some(wire::BatchId {
+                epoch: Some(epoch().into()),
+                sequence: 1,
+            }),
+            ordinal,
+            event: Some(Event {
+                kind: Some(kind),
+                ..Event::default()
+            }),
+            ..Refined::default()
+        }
+    }
+
+    fn tune() -> event::Kind {
+        event::Kind::Tune(Tune::default())
+    }
+
+    fn impression() -> event::Kind {
+        event::Kind::AdEvent(AdEvent {
+            kind: ad_event::Kind::Start as i32,
+            decision_id: "d".into(),
+            ..AdEvent::default()
+        })
+    }
+
+    fn summary(answers: &[Answer], records: &[Refined], unreadable: u64) -> Summary {
+        let mut tally = Tally::new();
+        for answer in answers {
+            tally.answered(answer);
+        }
+        for record in records {
+            tally.refined(record).unwrap();
+        }
+        let seen = Seen {
+            unreadable,
+            ..Seen::default()
+        };
+        let run = Run {
+            fed_s: 1,
+            agents: 0,
+            boxes: 1,
+            seed: 1,
+            fleet: FleetCounts::default(),
+        };
+        let verdict = tally.verdict();
+        Summary::new(run, Heard { verdict, seen })
+    }
+
+    #[test]
+    fn it_is_clean_only_when_everything_answered_was_read_once() {
+        let answers = [answer(1, Class::Ordinary), answer(2, Class::Proof)];
+        let records = [refined(1, tune()), refined(2, impression())];
+        let whole = summary(&answers, &records, 0);
+        assert!(whole.clean);
+        assert_eq!((whole.answered, whole.in_refined_topics), (2, 2));
+
+        let missing = summary(&answers, &records[1..], 0);
+        assert!(!missing.clean);
+        assert_eq!(missing.missing, 1);
+        let twice = [
+            refined(1, tune()),
+            refined(2, impression()),
+            refined(2, impression()),
+        ];
+        let duplicated = summary(&answers, &twice, 0);
+        assert!(!duplicated.clean);
+        assert_eq!(duplicated.duplicated, 1);
+        assert!(!summary(&answers, &records, 1).clean);
+    }
+
+    #[test]
+    fn a_run_in_which_too_little_flowed_proves_nothing() {
+        assert!(!summary(&[], &[], 0).clean);
+        let ordinary_only = summary(&[answer(1, Class::Ordinary)], &[refined(1, tune())], 0);
+        assert!(!ordinary_only.clean);
+        let mut text = Vec::new();
+        ordinary_only.print(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.ends_with("not clean: too little flowed to say anything\n"));
+    }
+}
