@@ -39,6 +39,9 @@ pub(crate) struct Committing {
     pub(crate) ops: Vec<Op>,
     /// Whether it is the one before stopping.
     pub(crate) last: bool,
+    /// It leaves nothing in RAM only; tried again, it must not either: what it
+    /// says of a former epoch holds only then.
+    pub(crate) everything: bool,
 }
 
 #[derive(Debug)]

@@ -191,6 +191,7 @@ impl Delivery {
             inserts: inserts.clone(),
             ops: ops.clone(),
             last,
+            everything,
         });
         for place in inserts {
             if let Some(unwritten) = self.unwritten.get_mut(place)
@@ -289,6 +290,7 @@ impl Delivery {
     /// Everything is as before; clients of proof are told what they have.
     fn commit_undone(&mut self, committing: &Committing) {
         self.totals.commits_failed += 1;
+        self.storage.write_all |= committing.everything && !committing.last;
         self.leaving.restore(&committing.ops);
         self.ledger.restore(&committing.ops);
         self.anchors.rewrite();
