@@ -45,11 +45,18 @@ const SEED_VARIABLE: &str = "RETURNPATH_SIMULATION_SEED";
 /// Worlds that once failed, each for a reason of its own. A seed names its
 /// world only as long as nobody draws differently: after such a change these
 /// are worlds like any other, and new ones are found by the fresh search.
-const KEPT_SEEDS: [u64; 5] = [
+const KEPT_SEEDS: [u64; 6] = [
     // A declaration had the id of an older one and was removed as its repeat.
-    3, 36, 62, // Thousands of proofs are held while Kafka refuses.
-    70, // A batch that was rejected at a bound carried a declaration.
+    3,
+    36,
+    62,
+    // Thousands of proofs are held while Kafka refuses.
+    70,
+    // A batch that was rejected at a bound carried a declaration.
     100,
+    // A retried commit called a former epoch clean and left a batch of it in
+    // RAM.
+    1_795_259_123_255_146_958,
 ];
 
 /// Names the world that is being lived through, should it fail.
