@@ -70,8 +70,8 @@ pub async fn latency(
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         let id = format!("{run}-{number}");
         let started = Instant::now();
-        client.hand_in(&impression(&id)).await?;
-        handed_in.insert(id, started);
+        handed_in.insert(id.clone(), started);
+        client.expect("durable", &impression(&id)).await?;
         collect(&arrivals, &mut handed_in, &mut spread);
     }
     let deadline = Instant::now() + ARRIVAL_LIMIT;
