@@ -46,8 +46,8 @@ use self::{
 };
 use crate::{
     admin::{Readiness, RoleHealth},
-    config::NodeId,
     kafka,
+    node_id::NodeId,
     topics::{self, PreconditionError},
 };
 

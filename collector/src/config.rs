@@ -6,13 +6,15 @@
 //! refused. What differs between installations (`YOURS`) has no default; its
 //! value in the example is only an example.
 
-use std::{fmt, fs, io, path::Path, path::PathBuf, str::FromStr, time::Duration};
+pub mod value;
 
-use serde::{Deserialize, Deserializer, de};
+use std::{fs, io, path::Path, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::{admin, bridge, kafka, refine, topics};
+use crate::{admin, bridge, kafka, node_id::NodeId, refine, topics};
 
 /// The defaults, as the file that people read.
 pub const EXAMPLE: &str = include_str!("../returnpath-collector.example.toml");
@@ -45,7 +47,7 @@ pub struct Config {
     /// Names this collector among its peers.
     pub node_id: NodeId,
     /// How long a drain may take after SIGTERM or SIGINT.
-    #[serde(rename = "drain_budget_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "drain_budget_seconds", deserialize_with = "value::seconds")]
     pub drain_budget: Duration,
     /// Health, readiness and metrics.
     pub admin: admin::Config,
@@ -172,86 +174,6 @@ fn lay_over(under: &mut Table, over: Table) {
                 under.insert(key, value);
             }
         }
-    }
-}
-
-/// Reads a duration given as a whole number of seconds, at least 1. For keys
-/// that end in `_seconds`.
-///
-/// # Errors
-/// Says which form is accepted.
-pub fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    positive(deserializer).map(Duration::from_secs)
-}
-
-/// Reads a duration given as a whole number of milliseconds, at least 1. For
-/// keys that end in `_ms`.
-///
-/// # Errors
-/// Says which form is accepted.
-pub fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    positive(deserializer).map(Duration::from_millis)
-}
-
-fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    match u64::deserialize(deserializer)? {
-        0 => Err(de::Error::custom("must be at least 1")),
-        value => Ok(value),
-    }
-}
-
-/// Reads a list of at least one.
-///
-/// # Errors
-/// Says so when it is empty.
-pub fn non_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    let list = Vec::deserialize(deserializer)?;
-    if list.is_empty() {
-        return Err(de::Error::custom("must hold at least one"));
-    }
-    Ok(list)
-}
-
-/// Names a collector: `[A-Za-z0-9_-]{1,64}`. Part of transactional ids and log
-/// lines, so no two processes may share it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NodeId(String);
-
-impl NodeId {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for NodeId {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if returnpath_shared::DeviceId::is_valid(text.as_bytes()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("must be 1 to 64 of [A-Za-z0-9_-]")
-        }
-    }
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for NodeId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
     }
 }
 

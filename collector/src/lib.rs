@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod kafka;
+pub mod node_id;
 pub mod refine;
 pub mod run;
 pub mod tail;

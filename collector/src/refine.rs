@@ -45,7 +45,7 @@ pub use metrics::Metrics;
 
 use crate::{
     admin::{Readiness, RoleHealth},
-    config::NodeId,
+    node_id::NodeId,
     kafka, topics,
 };
 use session::{Ended, Session};
@@ -68,7 +68,7 @@ pub struct Config {
     /// collector that died.
     #[serde(
         rename = "transaction_timeout_ms",
-        deserialize_with = "crate::config::milliseconds"
+        deserialize_with = "crate::config::value::milliseconds"
     )]
     pub transaction_timeout: Duration,
 }

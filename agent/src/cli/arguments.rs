@@ -3,10 +3,13 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt as _};
-use serde_json::Value;
 use thiserror::Error;
 
-use super::{SocketFrom, completions::Shell, emit};
+use super::{
+    SocketFrom,
+    completions::Shell,
+    emit::{self, EmitInput},
+};
 
 /// Where the configuration is unless said otherwise.
 pub(super) const CONFIG: &str = "/etc/returnpath/agent.toml";
@@ -31,15 +34,6 @@ pub(super) enum Command {
         config: PathBuf,
     },
     Completions(Shell),
-}
-
-/// What `emit` sends.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum EmitInput {
-    /// Lines of standard input.
-    Stdin,
-    /// Events or requests given as arguments.
-    Given(Vec<Value>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

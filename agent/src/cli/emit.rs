@@ -11,7 +11,7 @@ use returnpath_shared::Kind;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::{arguments::EmitInput, complain};
+use super::complain;
 use crate::exit::Exit;
 
 /// Requests sent ahead of their answers: proof waits for a sync that others
@@ -129,6 +129,15 @@ fn camel_case(option: &str) -> String {
         name.push_str(letters.as_str());
     }
     name
+}
+
+/// What `emit` sends.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum EmitInput {
+    /// Lines of standard input.
+    Stdin,
+    /// Events or requests given as arguments.
+    Given(Vec<Value>),
 }
 
 pub(super) fn emit(socket: &Path, input: EmitInput) -> Exit {

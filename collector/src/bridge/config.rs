@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::config::{milliseconds, non_empty, seconds};
+use crate::config::value::{milliseconds, non_empty, seconds};
 
 /// From MQTT to `rp.raw`.
 #[derive(Clone, Debug, Deserialize)]

@@ -23,7 +23,7 @@ use super::{
     socket::{PacketError, Reading, Socket},
     tls::{self, TlsError},
 };
-use crate::config::NodeId;
+use crate::node_id::NodeId;
 
 /// Keep-alive told to the broker, in seconds: after one and a half times that
 /// without a packet it gives our share to the others.

@@ -25,8 +25,8 @@ use thiserror::Error;
 
 use super::{Config, in_flight::Key};
 use crate::{
-    config::NodeId,
     kafka::{self, TopicNames},
+    node_id::NodeId,
 };
 
 /// Calls into the client for reports in one turn; each brings those of one
