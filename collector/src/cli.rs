@@ -144,7 +144,7 @@ fn act(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         match command {
             Command::Run { roles } => run::run(&roles, config).await,
             Command::CheckConfig => Ok(check(&config)),
-            Command::Topics(args) => topics::run(args, config).await,
+            Command::Topics(args) => topics::run(args, config.kafka, config.topics).await,
             Command::Audit(args) => audit::run(args, config).await,
             Command::Tail(args) => tail::run(args, config).await,
             Command::Completions { .. } => Ok(ExitCode::SUCCESS),

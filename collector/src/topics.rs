@@ -21,6 +21,8 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::kafka;
+
 pub use facts::{Facts, FactsError, TopicFacts};
 pub use finding::{Finding, Severity, findings};
 pub use precondition::{PreconditionError, preconditions};
@@ -109,8 +111,7 @@ struct Report {
 ///
 /// # Errors
 /// When Kafka cannot be asked.
-pub async fn run(args: Args, config: crate::config::Config) -> anyhow::Result<ExitCode> {
-    let crate::config::Config { kafka, topics, .. } = config;
+pub async fn run(args: Args, kafka: kafka::Config, topics: Config) -> anyhow::Result<ExitCode> {
     let specs = specs(&kafka.topics, &topics);
     let admin = facts::Admin::new(&kafka, "topics").context("cannot make a Kafka client")?;
     let mut facts = admin.facts(&kafka.topics).await?;
