@@ -1,0 +1,153 @@
+//! Taking partitions over and giving them up, in the order that keeps their
+//! state exact: stable offsets, changelog, reading; and backwards, everything
+//! committed before anything is let go.
+//!
+//! The group's decisions arrive through `source`, and `changelog` loads the
+//! state; neither is done here.
+
+use std::time::{Duration, Instant};
+
+use returnpath_shared::Lane;
+use tracing::{error, info};
+
+use super::{Exit, Session, broken, owned::Owned};
+use crate::{
+    admin::Readiness,
+    refine::{
+        Worker, changelog,
+        sink::Broken,
+        source::{Rebalance, Start},
+    },
+};
+
+/// Longest wait for the group's offsets to be stable: beyond the timeout of a
+/// former owner's transaction, and Kafka's look at it (every 10 s).
+const STABLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Pause before the offsets are asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+impl Session {
+    pub(super) fn rebalance(&mut self, rebalance: Rebalance, worker: &Worker) -> Result<(), Exit> {
+        match rebalance {
+            Rebalance::Assigned(partitions) => self.assigned(&partitions, worker)?,
+            Rebalance::Revoked(partitions) => self.revoked(&partitions, worker)?,
+        }
+        let owned = i64::try_from(self.partitions.len()).unwrap_or(i64::MAX);
+        worker.metrics.partitions.set(owned);
+        self.count_devices(worker);
+        worker.health.set(if self.partitions.is_empty() {
+            Readiness::NotReady("no partition is assigned")
+        } else {
+            Readiness::Ready
+        });
+        Ok(())
+    }
+
+    /// Stable offsets, then the changelog, then reading begins.
+    fn assigned(&mut self, partitions: &[i32], worker: &Worker) -> Result<(), Exit> {
+        if partitions.is_empty() {
+            // A rebalance that changed nothing for us must be answered too.
+            return self.source.accept(&[]).map_err(broken);
+        }
+        let restore_began = Instant::now();
+        // Kafka counts the open transaction from its first record, and loading
+        // may take seconds.
+        if self.cadence.is_open() {
+            self.close(worker)?;
+        }
+        let starts = self.stable_offsets(partitions, worker)?;
+        let states = match changelog::restore(worker, partitions) {
+            Ok(states) => states,
+            Err(changelog::Failure::Fatal(error)) => return Err(Exit::Fatal(error)),
+            Err(changelog::Failure::Kafka(error)) => return Err(broken(error)),
+            Err(changelog::Failure::Silence) => {
+                return Err(Broken("the changelog does not end".into()).into());
+            }
+            Err(changelog::Failure::Stopped) => {
+                return Err(Broken("told to stop while loading the state".into()).into());
+            }
+        };
+        for ((partition, start), (_, state)) in starts.iter().zip(states) {
+            tell_expired(*partition, start, worker);
+            let owned = Owned {
+                state,
+                next: start.positions,
+                committed: start.positions,
+                is_touched: false,
+            };
+            self.partitions.insert(*partition, owned);
+        }
+        let positions: Vec<_> = starts
+            .iter()
+            .map(|(partition, start)| (*partition, start.positions))
+            .collect();
+        self.source.accept(&positions).map_err(broken)?;
+        worker
+            .metrics
+            .restore_seconds
+            .observe(restore_began.elapsed().as_secs_f64());
+        info!(
+            ?partitions,
+            milliseconds = restore_began.elapsed().as_millis(),
+            "assigned"
+        );
+        Ok(())
+    }
+
+    /// Asks until a former owner's transaction is decided: Kafka does not tell
+    /// before, and that may take its timeout.
+    fn stable_offsets(
+        &self,
+        partitions: &[i32],
+        worker: &Worker,
+    ) -> Result<Vec<(i32, Start)>, Exit> {
+        let began = Instant::now();
+        loop {
+            worker.health.progressed();
+            match self.source.committed(partitions) {
+                Ok(starts) => return Ok(starts),
+                Err(error) if worker.is_stopping() || began.elapsed() > STABLE_WITHIN => {
+                    return Err(broken(error));
+                }
+                Err(error) => {
+                    info!("waiting for stable offsets: {error}");
+                    worker.pause(ASK_AGAIN_AFTER);
+                }
+            }
+        }
+    }
+
+    /// Finishes what is open, then lets go. If the group gave up on us first,
+    /// the commit is fenced and the transaction undone.
+    fn revoked(&mut self, partitions: &[i32], worker: &Worker) -> Result<(), Exit> {
+        self.flush(partitions, worker)?;
+        if self.cadence.is_open() {
+            self.close(worker)?;
+        }
+        for partition in partitions {
+            self.partitions.remove(partition);
+        }
+        self.source.release(partitions).map_err(broken)?;
+        info!(?partitions, "released");
+        Ok(())
+    }
+}
+
+fn tell_expired(partition: i32, start: &Start, worker: &Worker) {
+    for lane in Lane::ALL {
+        let expired = start.expired[lane as usize];
+        if expired > 0 {
+            error!(
+                partition,
+                %lane,
+                "{expired} records were deleted by retention before they were refined"
+            );
+            worker
+                .metrics
+                .expired
+                .get_or_create(&lane.into())
+                .inc_by(expired);
+        }
+    }
+}
