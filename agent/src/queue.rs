@@ -104,7 +104,8 @@ impl QueueError {
 pub struct Found {
     /// Epoch of this run; its start row is durable.
     pub epoch: Epoch,
-    /// Drops that the cloud has not confirmed.
+    /// Drops that the cloud has not confirmed, and epochs of which something
+    /// could not be read when the file was made from a damaged one.
     pub ledger: Vec<LedgerRow>,
     /// Recent proof events, ascending by number.
     pub proof_ids: Vec<ProofId>,
@@ -112,8 +113,6 @@ pub struct Found {
     pub anchors: Vec<wire::ClockAnchor>,
     /// Runs that ended without a clean stop and are not declared yet.
     pub unclean: Vec<StartRow>,
-    /// Epochs of which something may have been lost that cannot be named.
-    pub corrupt_epochs: Vec<Epoch>,
     /// The powered clock as last committed.
     pub powered: Option<PoweredMark>,
     /// Latest trusted wall clock of earlier runs, seconds since 1970.
@@ -165,12 +164,8 @@ impl OpenQueue {
         let paths = Paths {
             directory: directory.to_owned(),
         };
-        let opened = salvage::open(&paths, bytes_max, new_incarnation)?;
-        let Opened {
-            file,
-            started,
-            corrupt_epochs,
-        } = opened;
+        let opened = salvage::open(&paths, &[], bytes_max, new_incarnation)?;
+        let Opened { file, started, .. } = opened;
         Ok(Self {
             bytes_max,
             file: Some(file),
@@ -180,7 +175,6 @@ impl OpenQueue {
                 proof_ids: started.facts.proof_ids,
                 anchors: started.facts.anchors,
                 unclean: started.facts.starts,
-                corrupt_epochs,
                 powered: started.facts.powered,
                 trusted_unix_s: started.trusted_unix_s,
                 mount_options: mount::options(directory, MOUNT_OPTIONS_BYTES_MAX),
@@ -208,7 +202,6 @@ impl OpenQueue {
                 proof_ids: Vec::new(),
                 anchors: Vec::new(),
                 unclean: Vec::new(),
-                corrupt_epochs: Vec::new(),
                 powered: None,
                 trusted_unix_s: 0,
                 mount_options: String::new(),
@@ -249,6 +242,7 @@ impl OpenQueue {
         let worker = Worker {
             paths: self.paths,
             bytes_max: self.bytes_max,
+            core_knows_file: self.file.is_some(),
             file: self.file,
         };
         thread::Builder::new()
@@ -271,8 +265,13 @@ pub enum Request {
     Commit(Commit),
     /// Read a batch.
     Load(BatchId),
-    /// Copy what reads to a new file of this incarnation.
-    Rebuild(Incarnation),
+    /// Copy what reads to a new file, which declares what does not.
+    Rebuild {
+        /// Names the new file.
+        incarnation: Incarnation,
+        /// Epochs of which the core holds batches in the old file.
+        epochs: Vec<Epoch>,
+    },
     /// A trusted wall clock, seconds since 1970, to be kept with the next
     /// commit. Has no outcome.
     Trusted(u64),
@@ -303,6 +302,9 @@ pub enum Outcome {
         epoch: Epoch,
         /// The batches that were copied.
         copied: Vec<BatchId>,
+        /// Numbers of the ledger rows that declare what was not; the core
+        /// replaces them by rows that say it exactly.
+        declared: Vec<u64>,
     },
     /// There is no file.
     RebuildFailed,
@@ -353,6 +355,9 @@ struct Worker {
     paths: Paths,
     bytes_max: u64,
     file: Option<QueueFile>,
+    /// Whether the core was told what the file held, so that it can name what
+    /// a new one lacks.
+    core_knows_file: bool,
 }
 
 impl Worker {
@@ -383,7 +388,10 @@ impl Worker {
                 id,
                 bytes: self.file.as_mut().and_then(|file| file.load(id)),
             },
-            Request::Rebuild(incarnation) => self.rebuild(incarnation),
+            Request::Rebuild {
+                incarnation,
+                epochs,
+            } => self.rebuild(&epochs, incarnation),
             Request::Trusted(unix_s) => {
                 if let Some(file) = &mut self.file {
                     file.set_trusted_unix_s(unix_s);
@@ -399,20 +407,29 @@ impl Worker {
         })
     }
 
-    fn rebuild(&mut self, incarnation: Incarnation) -> Outcome {
+    fn rebuild(&mut self, epochs: &[Epoch], incarnation: Incarnation) -> Outcome {
         // Where no file is open there may be one that could not be opened.
         let old = self.file.take();
         let replaced = match old {
-            Some(old) => salvage::replace(&self.paths, Some(old), self.bytes_max, incarnation),
-            None => salvage::open(&self.paths, self.bytes_max, incarnation),
+            Some(old) => {
+                salvage::replace(&self.paths, Some(old), epochs, self.bytes_max, incarnation)
+            }
+            None => salvage::open(&self.paths, epochs, self.bytes_max, incarnation),
         };
         match replaced {
             Ok(mut opened) => {
                 let copied = salvage::ids(&mut opened.file);
                 self.file = Some(opened.file);
+                let core_knows_file = std::mem::replace(&mut self.core_knows_file, true);
                 Outcome::Rebuilt {
                     epoch: opened.started.epoch,
                     copied,
+                    // Otherwise the next start tells the core.
+                    declared: if core_knows_file {
+                        opened.declared
+                    } else {
+                        Vec::new()
+                    },
                 }
             }
             Err(error) => {

@@ -375,9 +375,13 @@ impl Agent {
                 let bytes = bytes.ok_or(Unreadable);
                 self.delivery.handle(Input::Loaded { id, bytes }, now);
             }
-            Outcome::Rebuilt { epoch, copied } => {
+            Outcome::Rebuilt {
+                epoch,
+                copied,
+                declared,
+            } => {
                 self.epoch = epoch;
-                self.delivery.rebuilt(epoch, copied, now);
+                self.delivery.rebuilt(epoch, copied, declared, now);
             }
             Outcome::RebuildFailed => self.delivery.handle(Input::RebuildFailed, now),
             // Asked for in `finish` only.
@@ -500,10 +504,12 @@ impl Agent {
                         });
                     }
                 }
-                Effect::Rebuild => {
+                Effect::Rebuild { epochs } => {
                     error!("the queue file is given up; making a new one");
-                    self.queue
-                        .request(queue::Request::Rebuild(new_incarnation()));
+                    self.queue.request(queue::Request::Rebuild {
+                        incarnation: new_incarnation(),
+                        epochs,
+                    });
                 }
                 Effect::Stopped => self.core_stopped = true,
             }
@@ -610,7 +616,6 @@ fn start(open: &OpenQueue, config: &Config) -> Start {
         proof_ids: found.proof_ids.clone(),
         anchors: found.anchors.clone(),
         unclean: found.unclean.clone(),
-        corrupt_epochs: found.corrupt_epochs.clone(),
         powered: found.powered,
         seed: clock::random_u64(),
     }

@@ -11,8 +11,7 @@ const OWN_EVENTS_BYTES_MAX: u64 = 16 * 1_024;
 
 impl World {
     /// An event that was answered `durable` is in Kafka, on the medium of its
-    /// box, or declared in one of them. A box that has just found that its
-    /// flash lost a batch is excused until its next synced commit.
+    /// box, or declared in one of them.
     pub(crate) fn invariant_what_is_durable_stands_somewhere(&self, of: BoxIndex) {
         for name in self.reference.durable_not_in_kafka(of) {
             self.invariant_it_stands_somewhere(name);
@@ -24,9 +23,7 @@ impl World {
         let (of, epoch, ordinal) = name;
         let stb = &self.boxes[of];
         assert!(
-            stb.loss_undeclared
-                || self.reference.is_in_kafka(name)
-                || stb.file.synced.accounts_for(epoch, ordinal),
+            self.reference.is_in_kafka(name) || stb.file.synced.accounts_for(epoch, ordinal),
             "{epoch}:{ordinal} of box {of} was answered durable and stands nowhere"
         );
     }

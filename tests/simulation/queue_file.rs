@@ -87,6 +87,18 @@ impl Contents {
         }
     }
 
+    /// Enters a whole epoch, unless a row says so already. Gives its number.
+    fn declare(&mut self, epoch: Epoch) -> Option<u64> {
+        let mut rows = self.ledger.values();
+        if rows.any(|row| row.epoch == epoch && row.whole_epoch) {
+            return None;
+        }
+        let number = self.ledger.last_key_value().map_or(1, |(last, _)| last + 1);
+        self.ledger
+            .insert(number, LedgerRow::corrupt_epoch(number, epoch));
+        Some(number)
+    }
+
     fn begin(&mut self, incarnation: Incarnation) -> Epoch {
         if self.incarnation == Some(incarnation) {
             self.start += 1;
@@ -199,10 +211,16 @@ impl QueueFile {
         self.unreadable.insert(id);
     }
 
-    /// Copies what reads to a new file with a new incarnation.
-    pub(crate) fn rebuild(&mut self, random: &mut Random) -> (Epoch, Vec<BatchId>) {
+    /// Copies what reads to a new file with a new incarnation, which declares
+    /// the epochs of what does not. Returns its first epoch, the batches
+    /// copied, and the numbers of the declarations.
+    pub(crate) fn rebuild(&mut self, random: &mut Random) -> (Epoch, Vec<BatchId>, Vec<u64>) {
+        let mut declared = Vec::new();
         for id in &self.unreadable {
-            self.current.remove(*id);
+            if self.current.batches.contains_key(id) {
+                self.current.remove(*id);
+                declared.extend(self.current.declare(id.epoch));
+            }
         }
         let copied = self
             .current
@@ -214,6 +232,6 @@ impl QueueFile {
         let epoch = self.current.begin(incarnation);
         self.unsynced.clear();
         self.synced = self.current.clone();
-        (epoch, copied)
+        (epoch, copied, declared)
     }
 }

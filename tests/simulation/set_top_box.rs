@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use prost::Message as _;
 use returnpath_delivery::{
-    Acceptance, Answer, BootFacts, ClientToken, Commit, CommitOutcome, Delivery, Durability,
-    Effect, FirstAnswer, Input, Loss, Op, Publish, Reconnect, ReconnectConfig, SendingClock, Start,
+    Acceptance, Answer, BootFacts, ClientToken, Commit, CommitOutcome, Delivery, Effect,
+    FirstAnswer, Input, Loss, Op, Publish, Reconnect, ReconnectConfig, SendingClock, Start,
     Unreadable, Uptime,
 };
 use returnpath_shared::{BatchId, Class, DeviceId, Epoch, Ordinal};
@@ -31,8 +31,6 @@ pub(crate) struct SetTopBox {
     link: u64,
     /// Whether TCP stands, which the agent may not know yet.
     link_stands: bool,
-    /// A batch was lost to flash, and no row in the file says so yet.
-    pub(crate) loss_undeclared: bool,
 }
 
 pub(crate) struct Power {
@@ -70,7 +68,6 @@ impl SetTopBox {
             run: 0,
             link: 0,
             link_stands: false,
-            loss_undeclared: false,
         }
     }
 
@@ -123,7 +120,7 @@ impl World {
     }
 
     pub(crate) fn power_cut(&mut self, of: BoxIndex) {
-        if self.boxes[of].power.is_none() || self.boxes[of].loss_undeclared {
+        if self.boxes[of].power.is_none() {
             return;
         }
         self.end_run(of);
@@ -137,7 +134,7 @@ impl World {
     }
 
     pub(crate) fn agent_killed(&mut self, of: BoxIndex) {
-        if self.boxes[of].agent.is_none() || self.boxes[of].loss_undeclared {
+        if self.boxes[of].agent.is_none() {
             return;
         }
         self.end_run(of);
@@ -190,7 +187,6 @@ impl World {
                 .filter(|row| row.epoch != epoch)
                 .copied()
                 .collect(),
-            corrupt_epochs: Vec::new(),
             powered: held.powered,
             seed: self.random.next(),
         };
@@ -381,9 +377,6 @@ impl World {
         };
         let outcome = if is_calm || (!rolls_back && !fails) {
             stb.file.commit(&commit);
-            if commit.durability == Durability::Synced {
-                stb.loss_undeclared = false;
-            }
             CommitOutcome::Done
         } else if rolls_back {
             CommitOutcome::RolledBack
@@ -423,12 +416,10 @@ impl World {
         if fails {
             agent.delivery.handle(Input::RebuildFailed, now);
         } else {
-            let held = stb.file.current.batches.len();
-            let (epoch, copied) = stb.file.rebuild(&mut self.random);
-            // The rows of what is lost follow with the next synced commit.
-            stb.loss_undeclared |= copied.len() < held;
-            agent.delivery.rebuilt(epoch, copied.clone(), now);
-            self.trace(&(of, epoch, copied));
+            let (epoch, copied, declared) = stb.file.rebuild(&mut self.random);
+            let trace = (of, epoch, copied.clone(), declared.clone());
+            agent.delivery.rebuilt(epoch, copied, declared, now);
+            self.trace(&trace);
             self.reference.rebuilds += 1;
         }
         self.settle(of);
@@ -576,7 +567,7 @@ impl World {
                 };
                 self.answer(of, number, epoch, ordinal, promise);
             }
-            Effect::Rebuild => {
+            Effect::Rebuild { .. } => {
                 let takes_ms = self.random.between(10, 2_000);
                 let at_ms = self.file_done_at_ms(of, takes_ms);
                 self.schedule.at(at_ms, Transition::Rebuilt { of, run });

@@ -338,7 +338,6 @@ fn first_start(seed: u64) -> anyhow::Result<Start> {
         proof_ids: Vec::new(),
         anchors: Vec::new(),
         unclean: Vec::new(),
-        corrupt_epochs: Vec::new(),
         powered: None,
         seed,
     })

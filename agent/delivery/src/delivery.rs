@@ -154,12 +154,6 @@ impl Delivery {
             totals: Status::default(),
             config,
         };
-        for epoch in start.corrupt_epochs {
-            delivery.ledger.enter_whole_epoch(epoch);
-            // At once: nobody would know of it after a power cut.
-            delivery.storage.tidy(now);
-            delivery.storage.tidy_now = true;
-        }
         delivery.drop_excess_incarnations();
         delivery.advance(now);
         delivery

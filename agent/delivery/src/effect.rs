@@ -173,8 +173,14 @@ pub enum Effect {
     /// Do not trust the file any more: copy what reads to a new one, with a
     /// new incarnation and its first start row, and report by
     /// [`crate::Delivery::rebuilt`] or [`Input::RebuildFailed`]. Start rows,
-    /// ledger, proof ids and anchors of the old file are copied too.
-    Rebuild,
+    /// ledger, proof ids and anchors of the old file are copied too. Before
+    /// the new file takes the old one's place it must declare each epoch of
+    /// which something could not be copied ([`crate::LedgerRow::corrupt_epoch`]).
+    Rebuild {
+        /// Epochs of which the old file held batches, in case it cannot even
+        /// name them.
+        epochs: Vec<Epoch>,
+    },
     /// Everything is in the file; the agent may exit. Nothing follows.
     Stopped,
 }

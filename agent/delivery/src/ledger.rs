@@ -119,28 +119,6 @@ impl Ledger {
         self.put(row, number);
     }
 
-    /// Enters an epoch of which the file held what cannot even be named.
-    pub(crate) fn enter_whole_epoch(&mut self, epoch: Epoch) {
-        let known = self.rows.get(&(epoch, Sequence(0)));
-        if known.is_some_and(|known| known.row.whole_epoch) {
-            return;
-        }
-        self.put(
-            LedgerRow {
-                number: 0,
-                reason: wire::DropReason::Corrupt,
-                refusal: wire::RefusalReason::Unspecified,
-                epoch,
-                first_sequence: Sequence(0),
-                last_sequence: Sequence(0),
-                first_ordinal: Ordinal(0),
-                event_count: 0,
-                whole_epoch: true,
-            },
-            None,
-        );
-    }
-
     /// A row that no event under way tells; it counts as told from here on.
     pub(crate) fn next_untold(&mut self) -> Option<LedgerRow> {
         if self.under_way >= UNDER_WAY_MAX || self.under_way >= self.rows.len() {
@@ -202,8 +180,11 @@ impl Ledger {
         }
     }
 
-    /// The file is another one: write every row.
-    pub(crate) fn rewrite(&mut self) {
+    /// The file is another one: write every row, and remove those of these
+    /// numbers in the same commit. A number may be in both, since removals
+    /// come first.
+    pub(crate) fn rewrite(&mut self, replaced: impl IntoIterator<Item = u64>) {
+        self.removed.extend(replaced);
         self.changed = self.rows.values().map(|kept| kept.row.number).collect();
     }
 
@@ -261,6 +242,23 @@ impl Drop {
 }
 
 impl LedgerRow {
+    /// A row for an epoch of which the queue file held something that could
+    /// not be read.
+    #[must_use]
+    pub fn corrupt_epoch(number: u64, epoch: Epoch) -> Self {
+        Self {
+            number,
+            reason: wire::DropReason::Corrupt,
+            refusal: wire::RefusalReason::Unspecified,
+            epoch,
+            first_sequence: Sequence(0),
+            last_sequence: Sequence(0),
+            first_ordinal: Ordinal(0),
+            event_count: 0,
+            whole_epoch: true,
+        }
+    }
+
     /// The row as the message that travels.
     #[must_use]
     pub fn to_wire(&self) -> wire::Ledger {

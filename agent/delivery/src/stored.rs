@@ -190,8 +190,6 @@ pub struct Start {
     /// Start rows other than this one's: runs that ended without a clean stop
     /// and have not been declared.
     pub unclean: Vec<StartRow>,
-    /// Epochs of which the file held something that cannot even be named.
-    pub corrupt_epochs: Vec<Epoch>,
     /// The powered clock as last committed.
     pub powered: Option<PoweredMark>,
     /// Randomness for jitter.

@@ -4,13 +4,17 @@
 //!
 //! The order survives a power cut at any point: the new file is complete and
 //! synced before the old one moves aside, and a complete new file beside a
-//! missing queue is taken up at the next start.
+//! missing queue is taken up at the next start. What could not be copied is
+//! declared in the new file's ledger, in the transaction of what could: no
+//! moment passes in which the loss is a fact and nothing says so.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
+use returnpath_delivery::{LedgerRow, Op};
 use returnpath_shared::{BatchId, Epoch, Incarnation};
 use tracing::{error, info, warn};
 
@@ -47,13 +51,14 @@ impl Paths {
 pub(super) struct Opened {
     pub(super) file: QueueFile,
     pub(super) started: Started,
-    /// Epochs of which something may have been lost that cannot be named.
-    pub(super) corrupt_epochs: Vec<Epoch>,
+    /// Numbers of the ledger rows made for what could not be copied.
+    pub(super) declared: Vec<u64>,
 }
 
-/// Opens the queue and raises its start counter.
+/// Opens the queue and raises its start counter. `held` as for [`replace`].
 pub(super) fn open(
     paths: &Paths,
+    held: &[Epoch],
     bytes_max: u64,
     new_incarnation: Incarnation,
 ) -> Result<Opened, QueueError> {
@@ -62,19 +67,23 @@ pub(super) fn open(
         info!("taking up a copy of the queue that was finished before");
         rename(&paths.new_file(), &path)?;
     }
+    if !held.is_empty() && !exists(&path)? {
+        error!(path = %path.display(), "the queue file is gone");
+        return replace(paths, None, held, bytes_max, new_incarnation);
+    }
     match open_trusted(&path, bytes_max, new_incarnation) {
         Ok((file, started)) => {
             sync_directory(&paths.directory)?;
             Ok(Opened {
                 file,
                 started,
-                corrupt_epochs: Vec::new(),
+                declared: Vec::new(),
             })
         }
         Err(error) if is_damage(&error) => {
             error!(%error, path = %path.display(), "the queue file is damaged");
             let old = QueueFile::open(&path, bytes_max).ok();
-            replace(paths, old, bytes_max, new_incarnation)
+            replace(paths, old, held, bytes_max, new_incarnation)
         }
         Err(source) => Err(QueueError::Open { path, source }),
     }
@@ -101,10 +110,12 @@ fn open_trusted(
 }
 
 /// Copies what reads of `old` (`None` where it cannot even be opened) into a
-/// new file that takes its place.
+/// new file that takes its place. `held` are epochs of which it is known to
+/// hold batches, in case it cannot name them; none where only it can tell.
 pub(super) fn replace(
     paths: &Paths,
     old: Option<QueueFile>,
+    held: &[Epoch],
     bytes_max: u64,
     new_incarnation: Incarnation,
 ) -> Result<Opened, QueueError> {
@@ -115,11 +126,8 @@ pub(super) fn replace(
 
     let mut new_file =
         QueueFile::open(&paths.new_file(), bytes_max).map_err(wrong(paths.new_file()))?;
-    let mut corrupt_epochs = Vec::new();
-    if let Some(old) = &old {
-        corrupt_epochs =
-            copy(old, &mut new_file, new_incarnation).map_err(wrong(paths.new_file()))?;
-    }
+    let declared = copy(old.as_ref(), held, &mut new_file, new_incarnation)
+        .map_err(wrong(paths.new_file()))?;
     let started = new_file
         .start(new_incarnation)
         .map_err(wrong(paths.new_file()))?;
@@ -147,80 +155,134 @@ pub(super) fn replace(
     Ok(Opened {
         file,
         started,
-        corrupt_epochs,
+        declared,
     })
 }
 
-/// Copies rows until one cannot be read, then from the other end: a page that
-/// went bad leaves both sides of it. Returns the epochs of which something may
-/// be missing; empty when everything was read.
+/// Copies everything that reads in one transaction, which also declares each
+/// epoch of which something may be missing. Returns the numbers of those rows.
 fn copy(
-    old: &QueueFile,
+    old: Option<&QueueFile>,
+    held: &[Epoch],
     new_file: &mut QueueFile,
     new_incarnation: Incarnation,
-) -> Result<Vec<Epoch>, rusqlite::Error> {
-    let source = old.connection();
-    let (facts, facts_error) = Facts::read(source);
-    let mut complete = facts_error.is_none();
-    let mut known: Vec<Epoch> = facts.starts.iter().map(|row| row.epoch).collect();
-
+) -> Result<Vec<u64>, rusqlite::Error> {
     let (target, target_epochs) = new_file.epochs_mut();
     target.execute_batch("BEGIN IMMEDIATE")?;
-    let trusted_unix_s = match rows::last_start(source) {
-        Ok((epoch, trusted_unix_s)) => {
-            known.extend(epoch);
-            trusted_unix_s
-        }
-        Err(_) => {
-            complete = false;
-            0
-        }
-    };
-    rows::put_queue(target, new_incarnation, trusted_unix_s)?;
-    rows::apply(target, target_epochs, &facts.into_ops())?;
-    match Epochs::read(source) {
-        Ok(epochs) => {
-            known.extend(epochs.iter());
-            for order in [Order::OldestFirst, Order::NewestFirst] {
-                let (through, all_read) =
-                    copy_batches(source, &epochs, order, target, target_epochs)?;
-                complete &= all_read;
-                if through {
-                    break;
-                }
+    let mut missing = Missing::default();
+    missing.known.extend(held);
+    let mut ledger = Vec::new();
+    let mut trusted_unix_s = 0;
+    if let Some(old) = old {
+        let source = old.connection();
+        let (facts, facts_error) = Facts::read(source);
+        missing.unnamed |= facts_error.is_some();
+        missing
+            .known
+            .extend(facts.starts.iter().map(|row| row.epoch));
+        ledger.clone_from(&facts.ledger);
+        rows::apply(target, target_epochs, &facts.into_ops())?;
+        match rows::last_start(source) {
+            Ok((epoch, unix_s)) => {
+                missing.known.extend(epoch);
+                trusted_unix_s = unix_s;
             }
+            Err(_) => missing.unnamed = true,
         }
+        copy_batches(source, target, target_epochs, &mut missing)?;
+    } else {
+        missing.unnamed = true;
+    }
+    rows::put_queue(target, new_incarnation, trusted_unix_s)?;
+    let declarations = missing.declarations(&ledger);
+    let declared = declarations.iter().map(|row| row.number).collect();
+    let ops: Vec<Op> = declarations.into_iter().map(Op::LedgerPut).collect();
+    rows::apply(target, target_epochs, &ops)?;
+    target.execute_batch("COMMIT")?;
+    Ok(declared)
+}
+
+/// What could not be copied.
+#[derive(Debug, Default)]
+struct Missing {
+    /// Epochs of which the old file may have held something: batches, or
+    /// declarations that nobody has yet.
+    known: BTreeSet<Epoch>,
+    /// Those of which a batch cannot be read. What its columns say of its
+    /// events is not to be trusted either, so that no smaller part is named.
+    of: BTreeSet<Epoch>,
+    /// Something is missing of which not even the epoch can be told.
+    unnamed: bool,
+}
+
+impl Missing {
+    /// Rows beside those of `ledger`, which were copied.
+    fn declarations(self, ledger: &[LedgerRow]) -> Vec<LedgerRow> {
+        let declared: BTreeSet<Epoch> = ledger
+            .iter()
+            .filter(|row| row.whole_epoch)
+            .map(|row| row.epoch)
+            .collect();
+        let numbers = ledger.iter().map(|row| row.number).max().unwrap_or(0) + 1..;
+        let epochs = if self.unnamed {
+            &self.known | &self.of
+        } else {
+            self.of
+        };
+        let undeclared = epochs.difference(&declared).copied();
+        let rows = numbers.zip(undeclared).map(|(number, epoch)| {
+            warn!(%epoch, "something of this epoch is lost with the damaged queue");
+            LedgerRow::corrupt_epoch(number, epoch)
+        });
+        rows.collect()
+    }
+}
+
+/// Copies batches until one cannot be listed, then from the other end: a page
+/// that went bad leaves both sides of it.
+fn copy_batches(
+    source: &rusqlite::Connection,
+    target: &rusqlite::Connection,
+    target_epochs: &mut Epochs,
+    missing: &mut Missing,
+) -> Result<(), rusqlite::Error> {
+    let epochs = match Epochs::read(source) {
+        Ok(epochs) => epochs,
         Err(error) => {
             error!(%error, "no batch of the damaged queue can be named");
-            complete = false;
+            missing.unnamed = true;
+            return Ok(());
         }
+    };
+    missing.known.extend(epochs.iter());
+    for order in [Order::OldestFirst, Order::NewestFirst] {
+        if copy_in_order(source, &epochs, order, target, target_epochs, missing)? {
+            return Ok(());
+        }
+        missing.unnamed = true;
     }
-    target.execute_batch("COMMIT")?;
-    known.sort_unstable();
-    known.dedup();
-    Ok(if complete { Vec::new() } else { known })
+    Ok(())
 }
 
 /// Copies batches in one direction. Says whether it came through to the other
-/// end, and whether each of them could be read.
-fn copy_batches(
+/// end.
+fn copy_in_order(
     source: &rusqlite::Connection,
     epochs: &Epochs,
     order: Order,
     target: &rusqlite::Connection,
     target_epochs: &mut Epochs,
-) -> Result<(bool, bool), rusqlite::Error> {
-    let mut batches = match Batches::prepare(source, epochs, order) {
-        Ok(batches) => batches,
-        Err(_) => return Ok((false, false)),
+    missing: &mut Missing,
+) -> Result<bool, rusqlite::Error> {
+    let Ok(mut batches) = Batches::prepare(source, epochs, order) else {
+        return Ok(false);
     };
     let Ok(listed) = batches.iter() else {
-        return Ok((false, false));
+        return Ok(false);
     };
-    let mut all_read = true;
     for listed in listed {
         let Ok(batch) = listed else {
-            return Ok((false, false));
+            return Ok(false);
         };
         match rows::load(source, epochs, batch.id) {
             Ok(Some((batch, bytes))) => {
@@ -228,11 +290,11 @@ fn copy_batches(
             }
             Ok(None) | Err(_) => {
                 warn!(id = %batch.id, "batch lost with the damaged queue");
-                all_read = false;
+                missing.of.insert(batch.id.epoch);
             }
         }
     }
-    Ok((true, all_read))
+    Ok(true)
 }
 
 /// Ids of all batches in a file.

@@ -258,7 +258,6 @@ fn facts_beside_batches_survive_and_leave_by_their_keys() {
     assert_eq!(found.anchors, [anchor(u64::MAX)]);
     assert_eq!(found.unclean, [StartRow { epoch, settled }]);
     assert_eq!(found.powered, Some(powered));
-    assert_eq!(found.corrupt_epochs, []);
     close(open);
 }
 
@@ -387,7 +386,11 @@ fn a_bad_page_costs_what_was_on_it_and_the_rest_moves_to_a_new_file() {
     let mut open = directory.open(2);
     let found = open.found().clone();
     assert_eq!(found.epoch.incarnation.get(), 2, "a fresh incarnation");
-    assert_eq!(found.corrupt_epochs, [epoch], "the loss is known");
+    assert_eq!(
+        found.ledger,
+        [LedgerRow::corrupt_epoch(1, epoch)],
+        "the loss is known"
+    );
     let left = sequences(&mut open);
     assert!(!left.contains(&100));
     assert!(
@@ -407,7 +410,7 @@ fn a_bad_page_costs_what_was_on_it_and_the_rest_moves_to_a_new_file() {
         ),
         (2, 2)
     );
-    assert_eq!(open.found().corrupt_epochs, []);
+    assert_eq!(open.found().ledger, found.ledger, "until the cloud has it");
     close(open);
 }
 
@@ -432,6 +435,7 @@ fn bytes_that_rotted_are_not_given_out_and_no_more_is_entrusted_to_the_file() {
         paths: open.paths.clone(),
         bytes_max: BYTES_MAX,
         file: open.file,
+        core_knows_file: true,
     };
     let load = |worker: &mut Worker, sequence| {
         let id = batch(epoch, sequence, 300).0.id;
@@ -455,10 +459,15 @@ fn bytes_that_rotted_are_not_given_out_and_no_more_is_entrusted_to_the_file() {
             outcome: CommitOutcome::Failed
         })
     ));
-    match worker.carry_out(Request::Rebuild(incarnation(9))) {
-        Some(Outcome::Rebuilt { epoch: new, copied }) => {
+    match worker.carry_out(rebuild(9, &[epoch])) {
+        Some(Outcome::Rebuilt {
+            epoch: new,
+            copied,
+            declared,
+        }) => {
             assert_eq!((new.incarnation.get(), new.start), (9, 1));
             assert_eq!(copied, [batch(epoch, 2, 300).0.id]);
+            assert_eq!(declared, [1]);
         }
         other => panic!("{other:?}"),
     }
@@ -467,6 +476,140 @@ fn bytes_that_rotted_are_not_given_out_and_no_more_is_entrusted_to_the_file() {
         worker.carry_out(Request::Close),
         Some(Outcome::Closed)
     ));
+}
+
+fn rebuild(new_incarnation: u64, epochs: &[Epoch]) -> Request {
+    Request::Rebuild {
+        incarnation: incarnation(new_incarnation),
+        epochs: epochs.to_vec(),
+    }
+}
+
+/// A file whose batches are these, the first of each epoch rotten.
+fn rotten(directory: &Directory, batches: &[(Epoch, u64)]) {
+    let mut open = directory.open(1);
+    let ops = batches
+        .iter()
+        .map(|(epoch, sequence)| insert(*epoch, *sequence, 300));
+    assert_eq!(commit(&mut open, ops.collect()), CommitOutcome::Done);
+    close(open);
+    let connection = Connection::open(directory.file()).unwrap();
+    let rot = "UPDATE batch SET bytes = zeroblob(300) WHERE key & 0xffff = 1";
+    assert!(connection.execute(rot, []).unwrap() > 0);
+}
+
+fn earlier(start: u32) -> Epoch {
+    Epoch {
+        incarnation: incarnation(1),
+        start,
+    }
+}
+
+#[test]
+fn a_new_file_declares_what_it_lacks_even_if_the_power_goes_right_after() {
+    let directory = Directory::new("declared");
+    rotten(
+        &directory,
+        &[(earlier(7), 1), (earlier(7), 2), (earlier(8), 2)],
+    );
+    let mut open = directory.open(2);
+    let told = LedgerRow {
+        reason: wire::DropReason::QueueFull,
+        whole_epoch: false,
+        ..LedgerRow::corrupt_epoch(40, earlier(6))
+    };
+    assert_eq!(
+        commit(&mut open, vec![Op::LedgerPut(told)]),
+        CommitOutcome::Done
+    );
+    let paths = open.paths.clone();
+    let old = open.file.take();
+    let held = [earlier(7), earlier(8)];
+    let new = salvage::replace(&paths, old, &held, BYTES_MAX, incarnation(3)).unwrap();
+    assert_eq!(new.declared, [41], "above those that were copied");
+    open.file = Some(new.file);
+    // Nothing was committed on the new file.
+    let (_copy, mut after) = reopen_after_kill(&directory, open, 4);
+    assert_eq!(
+        after.found().ledger,
+        [told, LedgerRow::corrupt_epoch(41, earlier(7))]
+    );
+    assert_eq!(sequences(&mut after), [2, 2]);
+}
+
+#[test]
+fn a_new_file_that_was_not_taken_up_yet_declares_what_it_lacks() {
+    let directory = Directory::new("declared-new");
+    rotten(&directory, &[(earlier(7), 1), (earlier(7), 2)]);
+    let mut open = directory.open(2);
+    let old = open.file.take();
+    let paths = open.paths.clone();
+    let new = salvage::replace(&paths, old, &[], BYTES_MAX, incarnation(3)).unwrap();
+    new.file.close().unwrap();
+    // As a power cut between the two renames leaves it.
+    fs::rename(directory.file(), directory.0.join("queue.new")).unwrap();
+    let open = directory.open(4);
+    assert_eq!(
+        open.found().ledger,
+        [LedgerRow::corrupt_epoch(1, earlier(7))]
+    );
+    close(open);
+}
+
+#[test]
+fn a_second_rebuild_declares_no_epoch_again() {
+    let directory = Directory::new("declared-twice");
+    rotten(&directory, &[(earlier(7), 1)]);
+    let open = directory.open(2);
+    let mut file = open.file;
+    for (rebuild, declared) in [(3, vec![1]), (4, vec![])] {
+        let held = [earlier(7)];
+        let new = salvage::replace(
+            &open.paths,
+            file.take(),
+            &held,
+            BYTES_MAX,
+            incarnation(rebuild),
+        )
+        .unwrap();
+        assert_eq!(new.declared, declared);
+        let ledger = &new.started.facts.ledger;
+        assert_eq!(*ledger, [LedgerRow::corrupt_epoch(1, earlier(7))]);
+        file = Some(new.file);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_or_is_gone_costs_the_epochs_that_the_core_holds() {
+    for ruined in [Some(vec![b'x'; 9_000]), None] {
+        let directory = Directory::new("gone");
+        let mut open = directory.open(1);
+        let epoch = open.found().epoch;
+        let ops = vec![insert(epoch, 1, 300)];
+        assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+        let paths = open.paths.clone();
+        close(open);
+        match ruined {
+            Some(bytes) => fs::write(directory.file(), bytes).unwrap(),
+            None => fs::remove_file(directory.file()).unwrap(),
+        }
+        let mut worker = Worker {
+            paths,
+            bytes_max: BYTES_MAX,
+            file: None,
+            core_knows_file: true,
+        };
+        match worker.carry_out(rebuild(9, &[epoch])) {
+            Some(Outcome::Rebuilt {
+                copied, declared, ..
+            }) => assert_eq!((copied, declared), (vec![], vec![1])),
+            other => panic!("{other:?}"),
+        }
+        worker.carry_out(Request::Close);
+        let open = directory.open(10);
+        assert_eq!(open.found().ledger, [LedgerRow::corrupt_epoch(1, epoch)]);
+        close(open);
+    }
 }
 
 #[test]

@@ -264,7 +264,7 @@ impl SimulatedBox {
                 }
                 Effect::Answer { token, answer } => self.answer(token, answer, now),
                 // Asked for after a failed commit, which memory has not.
-                Effect::Rebuild => self.delivery.handle(Input::RebuildFailed, now),
+                Effect::Rebuild { .. } => self.delivery.handle(Input::RebuildFailed, now),
                 Effect::Stopped => {}
             }
         }

@@ -34,7 +34,7 @@ impl Delivery {
                 self.answer_without_file();
                 if until <= self.now {
                     self.storage.file = File::Rebuilding;
-                    self.effects.push_back(Effect::Rebuild);
+                    self.want_rebuild();
                 }
                 self.stop_without_file();
                 return;
@@ -259,7 +259,7 @@ impl Delivery {
             CommitOutcome::Failed => {
                 self.commit_undone(&committing);
                 if self.storage.failed(self.now) {
-                    self.effects.push_back(Effect::Rebuild);
+                    self.want_rebuild();
                 }
             }
         }
@@ -285,6 +285,13 @@ impl Delivery {
                 self.answer(*place, First::Durable);
             }
         }
+    }
+
+    fn want_rebuild(&mut self) {
+        let in_file = self.held.iter().filter(|view| view.in_file);
+        let mut epochs: Vec<Epoch> = in_file.map(|view| view.batch.id.epoch).collect();
+        epochs.dedup();
+        self.effects.push_back(Effect::Rebuild { epochs });
     }
 
     /// Everything is as before; clients of proof are told what they have.
@@ -317,10 +324,15 @@ impl Delivery {
     /// epoch (its start row synced), and these batches in it. What the core
     /// held in RAM is written to it; what only the old file had and is not
     /// among them is entered in the ledger as corrupt.
+    ///
+    /// `declared` are the numbers of the rows by which the new file declares
+    /// whole epochs. They stand until the first commit replaces them by rows
+    /// that say exactly which batches were lost.
     pub fn rebuilt(
         &mut self,
         epoch: Epoch,
         copied: impl IntoIterator<Item = BatchId>,
+        declared: impl IntoIterator<Item = u64>,
         now: Uptime,
     ) {
         self.now = self.now.max(now);
@@ -363,7 +375,7 @@ impl Delivery {
         self.next_sequence = Sequence::FIRST;
         self.next_ordinal = returnpath_shared::Ordinal::FIRST;
         self.held.begin_run(epoch, self.boot_id);
-        self.ledger.rewrite();
+        self.ledger.rewrite(declared);
         self.proof_repeats.rewrite();
         self.anchors.rewrite();
         self.own.boot_owed = true;

@@ -49,6 +49,8 @@ pub(crate) struct Bench {
     pub(crate) commits: Vec<Commit>,
     pub(crate) answers: BTreeMap<ClientToken, Answer>,
     pub(crate) rebuild_wanted: bool,
+    /// Rows by which the next rebuilt file declares whole epochs.
+    pub(crate) declared: Vec<u64>,
     pub(crate) stopped: bool,
     /// How commits end.
     pub(crate) outcome: CommitOutcome,
@@ -76,6 +78,7 @@ impl Bench {
             commits: vec![],
             answers: BTreeMap::new(),
             rebuild_wanted: false,
+            declared: Vec::new(),
             stopped: false,
             outcome: CommitOutcome::Done,
             config,
@@ -192,8 +195,13 @@ impl Bench {
 
     /// Everything of the old file in a new one.
     pub(crate) fn rebuild(&mut self) {
+        self.rebuild_and(CommitOutcome::Done);
+    }
+
+    /// The same, and how commits end from then on.
+    pub(crate) fn rebuild_and(&mut self, outcome: CommitOutcome) {
         self.rebuild_wanted = false;
-        self.outcome = CommitOutcome::Done;
+        self.outcome = outcome;
         self.epoch = Epoch {
             incarnation: Incarnation::new(self.epoch.incarnation.get() + 1).unwrap(),
             start: 1,
@@ -203,7 +211,9 @@ impl Bench {
             .starts
             .insert(self.epoch, Settled::default());
         let copied = self.disk.current().order;
-        self.delivery.rebuilt(self.epoch, copied, self.now);
+        let declared = std::mem::take(&mut self.declared);
+        self.delivery
+            .rebuilt(self.epoch, copied, declared, self.now);
         self.drain();
     }
 
@@ -230,7 +240,7 @@ impl Bench {
                 Effect::Answer { token, answer } => {
                     self.answers.insert(token, answer);
                 }
-                Effect::Rebuild => self.rebuild_wanted = true,
+                Effect::Rebuild { .. } => self.rebuild_wanted = true,
                 Effect::Stopped => self.stopped = true,
             }
         }
@@ -246,7 +256,6 @@ fn start(file: &File, epoch: Epoch, boot_id: u64) -> Start {
         proof_ids: file.proof_ids.values().copied().collect(),
         anchors: file.anchors.values().copied().collect(),
         unclean: file.unclean(epoch),
-        corrupt_epochs: vec![],
         powered: file.powered,
         seed: 1,
     }

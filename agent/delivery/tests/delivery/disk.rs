@@ -80,6 +80,23 @@ impl File {
         rows.collect()
     }
 
+    /// What the shell writes into a new file for epochs of which it could not
+    /// read everything. Gives the numbers of the rows.
+    pub(crate) fn declare(&mut self, epochs: impl IntoIterator<Item = Epoch>) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for epoch in epochs {
+            let mut rows = self.ledger.values();
+            if rows.any(|row| row.epoch == epoch && row.whole_epoch) {
+                continue;
+            }
+            let number = self.ledger.last_key_value().map_or(1, |(last, _)| last + 1);
+            self.ledger
+                .insert(number, LedgerRow::corrupt_epoch(number, epoch));
+            numbers.push(number);
+        }
+        numbers
+    }
+
     pub(crate) fn holds(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
         self.batches.values().any(|(batch, _)| {
             batch.id.epoch == epoch

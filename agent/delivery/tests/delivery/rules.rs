@@ -852,12 +852,45 @@ fn what_a_rebuild_could_not_read_is_declared_corrupt() {
     let mut file = bench.disk.current();
     file.batches.clear();
     file.order.clear();
+    bench.declared = file.declare([bench.epoch]);
+    assert_eq!(bench.declared, [1], "the number of the core's own row, too");
     bench.disk.replace(file);
     bench.rebuild();
     let status = bench.delivery.status(bench.now);
     assert_eq!((status.dropped.corrupt, status.proof.batches), (1, 1));
-    let ledger = bench.disk.synced.ledger.values().next().unwrap();
-    assert_eq!(ledger.reason, wire::DropReason::Corrupt);
+    let ledger: Vec<_> = bench.disk.synced.ledger.values().collect();
+    let [row] = ledger[..] else {
+        panic!("{ledger:?}");
+    };
+    assert_eq!(row.reason, wire::DropReason::Corrupt);
+    assert!(!row.whole_epoch, "which batch it was is known");
+}
+
+#[test]
+fn what_a_new_file_declares_stands_until_a_commit_says_it_exactly() {
+    let mut bench = Bench::offline(config());
+    let Acceptance::Pending {
+        epoch: former,
+        ordinal: first,
+    } = bench.accept(impression("unreadable"))
+    else {
+        panic!("pending");
+    };
+    bench.pass(20);
+    bench.outcome = CommitOutcome::Failed;
+    bench.accept(impression("in ram"));
+    bench.pass(20);
+    let mut file = bench.disk.current();
+    file.batches.clear();
+    file.order.clear();
+    bench.declared = file.declare([former]);
+    bench.disk.replace(file);
+    bench.rebuild_and(CommitOutcome::RolledBack);
+    assert!(bench.disk.synced.ledger_covers(former, first));
+    bench.outcome = CommitOutcome::Done;
+    bench.pass(60_000);
+    let ledger: Vec<_> = bench.disk.synced.ledger.values().collect();
+    assert!(ledger.iter().all(|row| !row.whole_epoch), "{ledger:?}");
 }
 
 #[test]

@@ -95,10 +95,11 @@ pub(crate) struct World {
     /// Published since the link came up.
     this_session: BTreeSet<BatchId>,
     last_first_published: BTreeMap<(Epoch, bool), BatchId>,
-    /// Bad flash took these; only a declaration can be asked for.
+    /// Bad flash took these since the last new file; the next one declares
+    /// them.
     lost_by_flash: BTreeSet<BatchId>,
-    /// ... and these before even that could be written.
-    lost_silently: BTreeSet<BatchId>,
+    /// Could not be read once, and will not be after a crash.
+    unreadable: BTreeSet<BatchId>,
 }
 
 impl World {
@@ -141,7 +142,7 @@ impl World {
             this_session: BTreeSet::new(),
             last_first_published: BTreeMap::new(),
             lost_by_flash: BTreeSet::new(),
-            lost_silently: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
         };
         world.drain();
         world
@@ -177,7 +178,7 @@ impl World {
             Action::LoadDone => self.finish_load(),
             Action::LoadUnreadable => {
                 if let Some(id) = self.loads.pop_front() {
-                    self.lost_by_flash.insert(id);
+                    self.unreadable.insert(id);
                     let bytes = Err(Unreadable);
                     self.handle(Input::Loaded { id, bytes });
                 }
@@ -263,7 +264,7 @@ impl World {
                     || self.disk.synced.holds(epoch, ordinal)
                     || self.disk.synced.ledger_covers(epoch, ordinal)
                     || self.cloud.ledger_covers(epoch, ordinal)
-                    || self.was_lost_by_flash(epoch, ordinal, &self.lost_by_flash),
+                    || self.was_lost_by_flash(epoch, ordinal),
                 "durable {epoch} {ordinal:?} is nowhere"
             );
         }
@@ -314,17 +315,16 @@ impl World {
             let (epoch, ordinal) = (taken.epoch, taken.ordinal);
             let lost = !taken.durable && self.cloud.declared_lost(epoch, ordinal);
             assert!(
-                lost || self.cloud.has(epoch, ordinal)
-                    || self.cloud.ledger_covers(epoch, ordinal)
-                    || self.was_lost_by_flash(epoch, ordinal, &self.lost_silently),
+                lost || self.cloud.has(epoch, ordinal) || self.cloud.ledger_covers(epoch, ordinal),
                 "{epoch} {ordinal:?} (durable: {}) is neither there nor declared",
                 taken.durable
             );
         }
     }
 
-    fn was_lost_by_flash(&self, epoch: Epoch, ordinal: Ordinal, lost: &BTreeSet<BatchId>) -> bool {
-        lost.iter().filter(|id| id.epoch == epoch).any(|id| {
+    fn was_lost_by_flash(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
+        let lost = self.lost_by_flash.iter();
+        lost.filter(|id| id.epoch == epoch).any(|id| {
             let (_, bytes) = &self.built[id];
             [wire::Codec::Identity, wire::Codec::Deflate]
                 .iter()
@@ -594,11 +594,14 @@ impl World {
         let mut file = self.disk.current();
         file.starts.insert(self.epoch, Settled::default());
         let copied = file.order.clone();
+        let lost = std::mem::take(&mut self.lost_by_flash);
+        let declared = file.declare(lost.iter().map(|id| id.epoch));
         self.disk.replace(file);
         self.loads.clear();
         // Without a file, what was in RAM was sent before what is read now.
         self.last_first_published.clear();
-        self.delivery.rebuilt(self.epoch, copied, self.now);
+        self.delivery
+            .rebuilt(self.epoch, copied, declared, self.now);
     }
 
     fn crash(&mut self, survive: usize, commit_landed: bool, same_boot: bool) {
@@ -609,12 +612,12 @@ impl World {
             self.disk.commit(&commit.ops, Durability::Behind);
         }
         self.disk.cut(survive.saturating_add(1));
-        for id in &self.lost_by_flash {
-            if self.disk.synced.batches.remove(id).is_some() {
+        for id in std::mem::take(&mut self.unreadable) {
+            if self.disk.synced.batches.remove(&id).is_some() {
                 // Found unreadable before, and found again.
-                self.disk.synced.order.retain(|known| known != id);
+                self.disk.synced.order.retain(|known| *known != id);
+                self.lost_by_flash.insert(id);
             }
-            self.lost_silently.insert(*id);
         }
         if !same_boot {
             self.boot_id += 1;
@@ -624,11 +627,6 @@ impl World {
     }
 
     fn stop_and_start(&mut self) {
-        if !self.delivery.status(self.now).storage_good {
-            // What could not be read is not in the ledger before a commit on
-            // the new file, and there will be none.
-            self.lost_silently.extend(&self.lost_by_flash);
-        }
         self.disk_answers = true;
         self.handle(Input::Stop);
         assert!(self.stopped, "stops when the disk answers");
@@ -645,8 +643,10 @@ impl World {
         self.in_air.clear();
         self.this_session.clear();
         self.last_first_published.clear();
-        let file = self.disk.current();
         self.disk.cut(usize::MAX);
+        let lost = std::mem::take(&mut self.lost_by_flash);
+        self.disk.synced.declare(lost.iter().map(|id| id.epoch));
+        let file = self.disk.current();
         self.epoch.start += 1;
         self.seed = self.seed.wrapping_add(1);
         let start = start(&file, self.epoch, self.boot_id, self.seed);
@@ -712,7 +712,7 @@ impl World {
                     self.told_durable(told);
                 }
             }
-            Effect::Rebuild => {
+            Effect::Rebuild { .. } => {
                 assert!(!self.rebuild_wanted);
                 self.rebuild_wanted = true;
             }
@@ -788,7 +788,6 @@ fn start(file: &File, epoch: Epoch, boot_id: u64, seed: u64) -> Start {
         proof_ids: file.proof_ids.values().copied().collect(),
         anchors: file.anchors.values().copied().collect(),
         unclean: file.unclean(epoch),
-        corrupt_epochs: vec![],
         powered: file.powered,
         seed,
     }
