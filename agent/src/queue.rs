@@ -242,7 +242,11 @@ impl OpenQueue {
         let worker = Worker {
             paths: self.paths,
             bytes_max: self.bytes_max,
-            core_knows_file: self.file.is_some(),
+            whose: if self.file.is_some() {
+                Whose::Known
+            } else {
+                Whose::Unknown
+            },
             file: self.file,
         };
         thread::Builder::new()
@@ -355,9 +359,20 @@ struct Worker {
     paths: Paths,
     bytes_max: u64,
     file: Option<QueueFile>,
-    /// Whether the core was told what the file held, so that it can name what
-    /// a new one lacks.
-    core_knows_file: bool,
+    whose: Whose,
+}
+
+/// Whose data a file may hold that a rebuild opens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Whose {
+    /// The core's: it was told what the file held, and can say what leaves.
+    Known,
+    /// No file could be opened at the start: one that can be later may hold
+    /// what the core has never heard of.
+    Unknown,
+    /// There is such a file. It waits for the next start; this run goes on in
+    /// memory.
+    EarlierRuns,
 }
 
 impl Worker {
@@ -408,6 +423,9 @@ impl Worker {
     }
 
     fn rebuild(&mut self, epochs: &[Epoch], incarnation: Incarnation) -> Outcome {
+        if self.whose == Whose::EarlierRuns {
+            return Outcome::RebuildFailed;
+        }
         // Where no file is open there may be one that could not be opened.
         let old = self.file.take();
         let replaced = match old {
@@ -419,17 +437,21 @@ impl Worker {
         match replaced {
             Ok(mut opened) => {
                 let copied = salvage::ids(&mut opened.file);
+                let holds_something = !copied.is_empty() || !opened.started.facts.ledger.is_empty();
+                if self.whose == Whose::Unknown && holds_something {
+                    self.whose = Whose::EarlierRuns;
+                    error!(
+                        batches = copied.len(),
+                        "the queue of earlier runs can be read again: it is sent after a restart"
+                    );
+                    return Outcome::RebuildFailed;
+                }
                 self.file = Some(opened.file);
-                let core_knows_file = std::mem::replace(&mut self.core_knows_file, true);
+                self.whose = Whose::Known;
                 Outcome::Rebuilt {
                     epoch: opened.started.epoch,
                     copied,
-                    // Otherwise the next start tells the core.
-                    declared: if core_knows_file {
-                        opened.declared
-                    } else {
-                        Vec::new()
-                    },
+                    declared: opened.declared,
                 }
             }
             Err(error) => {

@@ -435,7 +435,7 @@ fn bytes_that_rotted_are_not_given_out_and_no_more_is_entrusted_to_the_file() {
         paths: open.paths.clone(),
         bytes_max: BYTES_MAX,
         file: open.file,
-        core_knows_file: true,
+        whose: Whose::Known,
     };
     let load = |worker: &mut Worker, sequence| {
         let id = batch(epoch, sequence, 300).0.id;
@@ -597,7 +597,7 @@ fn a_file_that_cannot_be_opened_or_is_gone_costs_the_epochs_that_the_core_holds(
             paths,
             bytes_max: BYTES_MAX,
             file: None,
-            core_knows_file: true,
+            whose: Whose::Known,
         };
         match worker.carry_out(rebuild(9, &[epoch])) {
             Some(Outcome::Rebuilt {
@@ -610,6 +610,48 @@ fn a_file_that_cannot_be_opened_or_is_gone_costs_the_epochs_that_the_core_holds(
         assert_eq!(open.found().ledger, [LedgerRow::corrupt_epoch(1, epoch)]);
         close(open);
     }
+}
+
+#[test]
+fn the_queue_of_earlier_runs_is_left_alone_by_a_run_that_could_not_read_it() {
+    let directory = Directory::new("later");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let ops = vec![insert(epoch, 1, 300)];
+    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    let paths = open.paths.clone();
+    close(open);
+    let mut worker = Worker {
+        paths,
+        bytes_max: BYTES_MAX,
+        file: None,
+        whose: Whose::Unknown,
+    };
+    for _ in 0..2 {
+        let outcome = worker.carry_out(rebuild(9, &[]));
+        assert!(matches!(outcome, Some(Outcome::RebuildFailed)));
+    }
+    worker.carry_out(Request::Close);
+    let mut open = directory.open(10);
+    assert_eq!(sequences(&mut open), [1]);
+    close(open);
+}
+
+#[test]
+fn a_run_that_began_without_a_file_takes_an_empty_one() {
+    let directory = Directory::new("empty");
+    let open = directory.open(1);
+    let paths = open.paths.clone();
+    close(open);
+    let mut worker = Worker {
+        paths,
+        bytes_max: BYTES_MAX,
+        file: None,
+        whose: Whose::Unknown,
+    };
+    let outcome = worker.carry_out(rebuild(9, &[]));
+    assert!(matches!(outcome, Some(Outcome::Rebuilt { .. })));
+    worker.carry_out(Request::Close);
 }
 
 #[test]
