@@ -45,8 +45,9 @@ pub use metrics::Metrics;
 
 use crate::{
     admin::{Readiness, RoleHealth},
+    kafka,
     node_id::NodeId,
-    kafka, topics,
+    topics,
 };
 use session::{Ended, Session};
 
