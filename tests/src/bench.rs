@@ -7,6 +7,7 @@
 
 pub mod boxes;
 pub mod bridge;
+pub mod households;
 pub mod intake;
 pub mod load;
 pub mod memory;

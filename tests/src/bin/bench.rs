@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use returnpath_tests::bench::{
-    bridge, intake, memory, process_usage::machine, refine, scene::Scene, urgent,
+    bridge, households, intake, memory, process_usage::machine, refine, scene::Scene, urgent,
 };
 
 /// Measures returnpath on a real Kafka and a real Mosquitto with TLS.
@@ -51,6 +51,18 @@ enum What {
         /// Runs; each figure is printed.
         #[arg(long, default_value_t = 3)]
         runs: u64,
+    },
+    /// CPU of the collector per batch that simulated households send.
+    Households {
+        /// Boxes.
+        #[arg(long, default_value_t = 500)]
+        boxes: u32,
+        /// How many times faster than real they live.
+        #[arg(long, default_value_t = 30)]
+        speed: u32,
+        /// Seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// Urgent event, from the socket to a reader of rp.ads.
     Urgent {
@@ -119,6 +131,20 @@ async fn main() -> anyhow::Result<ExitCode> {
                     12.0,
                 )?;
             }
+        }
+        What::Households {
+            boxes,
+            speed,
+            seconds,
+        } => {
+            let span = Duration::from_secs(seconds);
+            let outcome = households::watch(&mut Scene::set().await?, boxes, speed, span).await?;
+            say(format_args!(
+                "collector, {boxes} households at {speed} times life for {seconds} s: \
+                 {} batches, {:.1} us CPU per batch",
+                outcome.batches,
+                outcome.us_per_batch()
+            ))?;
         }
         What::Urgent { events, load } => {
             let spread = urgent::latency(&mut Scene::set().await?, events, load, 1).await?;
