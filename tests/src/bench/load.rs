@@ -1,23 +1,22 @@
 //! Publishes batches of many boxes over one connection to a real broker, as
 //! fast as it takes them or at a rate.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
+use returnpath_agent::{
+    clock::{self, TrustedTime},
+    identity::{Identity, IdentityFiles},
+    link,
+};
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Packet, PublishOptions, QoS, TlsConfiguration,
     Transport,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    version::TLS13,
-};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::boxes::Boxes;
-use crate::{pki::Identity, wait::wait_until};
+use crate::{pki, wait::wait_until};
 
 /// QoS 1 packets without PUBACK: enough that the broker, not the round trip,
 /// sets the pace.
@@ -41,9 +40,19 @@ impl Load {
     ///
     /// # Errors
     /// When the certificate cannot be read or the broker refuses.
-    pub async fn connect(port: u16, authority: &Path, identity: &Identity) -> anyhow::Result<Self> {
+    pub async fn connect(
+        port: u16,
+        authority: &Path,
+        identity: &pki::Identity,
+    ) -> anyhow::Result<Self> {
         let mut options = MqttOptions::new("load", ("localhost", port));
-        let tls = tls(authority, identity)?;
+        let identity = Identity::load(&IdentityFiles {
+            certificate: identity.certificate.clone(),
+            private_key: identity.key.clone(),
+            ca: authority.to_owned(),
+        })?;
+        let time = TrustedTime::new(clock::build_unix_s());
+        let tls = link::client_config(&identity, time)?;
         options
             .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
             .set_clean_start(true)
@@ -151,19 +160,4 @@ async fn connected(event_loop: &mut EventLoop) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-}
-
-fn tls(authority: &Path, identity: &Identity) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&fs::read(authority)?) {
-        roots.add(certificate?)?;
-    }
-    let chain = CertificateDer::pem_slice_iter(&fs::read(&identity.certificate)?)
-        .collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(&identity.key)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
-    Ok(Arc::new(config))
 }
