@@ -67,6 +67,10 @@ pub struct RetentionHours {
     pub refined: NonZeroU32,
     /// `rp.rejected`: how long people have to look at what went wrong.
     pub rejected: NonZeroU32,
+    /// `rp.opportunities`: how long decide may be down.
+    pub opportunities: NonZeroU32,
+    /// `rp.decisions`: how long people and models have to look.
+    pub decisions: NonZeroU32,
 }
 
 /// Most partitions a topic may be given: beyond it, brokers suffer before

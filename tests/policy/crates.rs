@@ -6,18 +6,23 @@ use returnpath_tests::place::workspace;
 use serde_json::Value;
 
 /// The cores that decide, and the folders of their sources.
-const PURE: [(&str, &str); 2] = [
+const PURE: [(&str, &str); 4] = [
     ("returnpath-delivery", "agent/delivery"),
+    ("returnpath-slots", "agent/slots"),
+    ("returnpath-decision", "collector/decision"),
     ("returnpath-refinery", "collector/refinery"),
 ];
 
 /// What a pure crate may name in its own `[dependencies]`: the wire messages
 /// and crates that only compute.
-const PURE_DEPENDENCIES: [&str; 5] = [
+const PURE_DEPENDENCIES: [&str; 8] = [
     "bytes",
     "miniz_oxide",
     "prost",
     "returnpath-shared",
+    "serde",
+    "serde_json",
+    "sha2",
     "thiserror",
 ];
 

@@ -161,6 +161,9 @@ impl World {
                 )),
                 Destination::Refined(stream) => self.reference.refined(stream, record.key, value),
                 Destination::Rejected => self.reference.rejected(value),
+                // Profiles and opportunities are judged in the refinery's own
+                // properties.
+                Destination::Device | Destination::Opportunity => {}
             }
         }
     }

@@ -132,6 +132,10 @@ pub(super) fn health(
         reconnects,
         refused,
         temperature_decicelsius: None,
+        decisions_bound: 0,
+        decisions_handed_over: 0,
+        decisions_refused: BTreeMap::new(),
+        config_version: 0,
     };
     Event {
         uptime_ms,

@@ -14,6 +14,10 @@ pub enum Destination {
     Rejected,
     /// A change of state: the compacted `rp.refine.state`.
     State,
+    /// What is known of a box: the compacted `rp.devices`.
+    Device,
+    /// An ad opportunity with what is known of its box: `rp.opportunities`.
+    Opportunity,
 }
 
 /// One record to produce.

@@ -24,6 +24,14 @@ pub struct TopicNames {
     pub rejected: String,
     /// The changelog of refine, compacted.
     pub refine_state: String,
+    /// What is known of each box, compacted.
+    pub devices: String,
+    /// Ad opportunities with what was known of their box.
+    pub opportunities: String,
+    /// What was decided, and what became of it.
+    pub decisions: String,
+    /// The changelog of decide, compacted.
+    pub decide_state: String,
 }
 
 impl TopicNames {
@@ -44,6 +52,10 @@ impl TopicNames {
             custom: format!("{prefix}.custom"),
             rejected: format!("{prefix}.rejected"),
             refine_state: format!("{prefix}.refine.state"),
+            devices: format!("{prefix}.devices"),
+            opportunities: format!("{prefix}.opportunities"),
+            decisions: format!("{prefix}.decisions"),
+            decide_state: format!("{prefix}.decide.state"),
         })
     }
 
@@ -69,7 +81,7 @@ impl TopicNames {
 
     /// Every topic.
     #[must_use]
-    pub fn all(&self) -> [&str; 8] {
+    pub fn all(&self) -> [&str; 12] {
         [
             &self.raw,
             &self.raw_backlog,
@@ -79,6 +91,10 @@ impl TopicNames {
             &self.custom,
             &self.rejected,
             &self.refine_state,
+            &self.devices,
+            &self.opportunities,
+            &self.decisions,
+            &self.decide_state,
         ]
     }
 }

@@ -156,6 +156,8 @@ impl Sink {
             Destination::Refined(stream) => self.names.refined(stream),
             Destination::Rejected => &self.names.rejected,
             Destination::State => &self.names.refine_state,
+            Destination::Device => &self.names.devices,
+            Destination::Opportunity => &self.names.opportunities,
         };
         let mut kafka_record = BaseRecord::<[u8], [u8]>::to(topic)
             .partition(partition)

@@ -32,7 +32,11 @@ pub enum Purpose {
     Refined,
     /// What could not be refined.
     Rejected,
-    /// The changelog of refine.
+    /// Opportunities, for decide.
+    Opportunities,
+    /// What was decided, and what became of it.
+    Decisions,
+    /// What a role knows, the last record of a key: changelogs and profiles.
     Changelog,
 }
 
@@ -67,7 +71,7 @@ pub fn specs(names: &TopicNames, config: &Config) -> Vec<Spec> {
 }
 
 /// Every topic and what it is for.
-pub(super) fn all(names: &TopicNames) -> [(&str, Purpose); 8] {
+pub(super) fn all(names: &TopicNames) -> [(&str, Purpose); 12] {
     [
         (&names.raw, Purpose::Raw),
         (&names.raw_backlog, Purpose::Raw),
@@ -77,6 +81,10 @@ pub(super) fn all(names: &TopicNames) -> [(&str, Purpose); 8] {
         (&names.custom, Purpose::Refined),
         (&names.rejected, Purpose::Rejected),
         (&names.refine_state, Purpose::Changelog),
+        (&names.devices, Purpose::Changelog),
+        (&names.opportunities, Purpose::Opportunities),
+        (&names.decisions, Purpose::Decisions),
+        (&names.decide_state, Purpose::Changelog),
     ]
 }
 
@@ -84,7 +92,9 @@ impl Purpose {
     /// Least `max.message.bytes` that carries this topic's records.
     pub(super) fn batch_bytes_min(self) -> u64 {
         match self {
-            Self::Raw | Self::Refined | Self::Changelog => BATCH_BYTES_MAX,
+            Self::Raw | Self::Refined | Self::Opportunities | Self::Decisions | Self::Changelog => {
+                BATCH_BYTES_MAX
+            }
             Self::Rejected => REJECTED_BATCH_BYTES_MAX,
         }
     }
@@ -92,7 +102,9 @@ impl Purpose {
     /// `cleanup.policy`.
     pub(super) fn cleanup_policy(self) -> &'static str {
         match self {
-            Self::Raw | Self::Refined | Self::Rejected => "delete",
+            Self::Raw | Self::Refined | Self::Rejected | Self::Opportunities | Self::Decisions => {
+                "delete"
+            }
             Self::Changelog => "compact",
         }
     }
@@ -117,6 +129,8 @@ fn settings(purpose: Purpose, config: &Config) -> Vec<(&'static str, String)> {
         Purpose::Raw => Some(config.retention_hours.raw),
         Purpose::Refined => Some(config.retention_hours.refined),
         Purpose::Rejected => Some(config.retention_hours.rejected),
+        Purpose::Opportunities => Some(config.retention_hours.opportunities),
+        Purpose::Decisions => Some(config.retention_hours.decisions),
         Purpose::Changelog => None,
     };
     if let Some(hours) = retention_hours {

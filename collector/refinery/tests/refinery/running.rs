@@ -326,7 +326,9 @@ pub(crate) fn read(out: &Output) -> Out {
                 assert_eq!(record.key, rejected.key);
                 read.rejected.push(rejected);
             }
-            Destination::State => panic!("state among the outputs"),
+            Destination::State | Destination::Device | Destination::Opportunity => {
+                panic!("state among the outputs")
+            }
         }
     }
     read

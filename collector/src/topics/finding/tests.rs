@@ -9,7 +9,7 @@ use crate::{
 fn wanted() -> Vec<Spec> {
     let config: Config = toml::from_str(
         "partitions = 48\nreplication = 3\nmin_in_sync_replicas = 2\n\
-         [retention_hours]\nraw = 72\nrefined = 168\nrejected = 720",
+         [retention_hours]\nraw = 72\nrefined = 168\nrejected = 720\nopportunities = 24\ndecisions = 720",
     )
     .unwrap();
     specs(&TopicNames::new("rp").unwrap(), &config)
