@@ -10,7 +10,6 @@
 
 mod answers;
 mod intervals;
-mod since;
 mod summary;
 mod tally;
 mod verdict;
@@ -39,12 +38,11 @@ use tracing::{error, info, warn};
 use crate::{
     config::Config,
     kafka,
-    tail::{Begin, Next, ReadError, TopicReader, Until},
+    tail::{Begin, Next, ReadError, Since, TopicReader, Until},
 };
 
 pub use answers::AnswerError;
 use answers::{Answers, Numbered};
-use since::Since;
 use summary::{Boxes, Colour};
 pub use tally::{Answer, INTERVALS_MAX, MISSING_RANGES_LISTED_MAX, RecordError, Tally, class_name};
 pub use verdict::{BoxVerdict, ClassVerdict, Missing, Verdict};

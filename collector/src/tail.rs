@@ -4,6 +4,7 @@
 //! Only reads; joins no group. Records that cannot be decoded are named on
 //! standard error and skipped.
 
+mod since;
 mod topic_reader;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{
     kafka::{self, TopicNames},
 };
 
+pub use since::Since;
 pub use topic_reader::{Begin, Next, ReadError, TopicReader, Until};
 
 /// Wait for the next record before what was printed is flushed.

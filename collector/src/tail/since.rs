@@ -1,11 +1,12 @@
-//! From when on the audit reads: an age, a time, or an offset.
+//! From when on a topic is read, as people say it: an age, a time, or an
+//! offset.
 
 use std::{
     str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::tail::Begin;
+use super::Begin;
 
 /// The accepted forms, for messages.
 const EXPECTED: &str =
@@ -13,7 +14,7 @@ const EXPECTED: &str =
 
 /// Where to begin, as given by the user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Since {
+pub enum Since {
     /// So long before the start of the command.
     Age(Duration),
     /// Milliseconds since 1970.
@@ -24,7 +25,8 @@ pub(super) enum Since {
 
 impl Since {
     /// Where to begin when the command starts at `now`.
-    pub(super) fn start(self, now: SystemTime) -> Begin {
+    #[must_use]
+    pub fn start(self, now: SystemTime) -> Begin {
         match self {
             Self::Age(age) => {
                 let since = now
