@@ -10,6 +10,7 @@ pub mod audit;
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod decide;
 pub mod kafka;
 pub mod node_id;
 pub mod refine;
