@@ -5,7 +5,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::{ExitStatus, Output, Stdio},
+    process::{ExitStatus, Output},
     time::Duration,
 };
 
@@ -13,14 +13,13 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::Command,
     time::timeout,
 };
 
 use crate::{
     pki::{DevelopmentPki, Identity},
     place,
-    process::Process,
+    process::{self, Process},
     wait::wait_until,
 };
 
@@ -194,16 +193,9 @@ impl Collector {
     /// # Errors
     /// When it cannot be started, or does not end in time.
     pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let command = Command::new(place::binary("returnpath-collector")?)
-            .args(self.arguments(arguments))
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        timeout(COMMAND_LIMIT, command)
-            .await
-            .with_context(|| format!("{arguments:?} did not end in {COMMAND_LIMIT:?}"))?
-            .with_context(|| format!("start {arguments:?}"))
+        let program = place::binary("returnpath-collector")?;
+        let arguments = self.arguments(arguments);
+        process::output(&program, arguments, &self.directory, COMMAND_LIMIT).await
     }
 
     /// What `/metrics` says.

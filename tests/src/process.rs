@@ -7,7 +7,7 @@ use std::{
     io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{LazyLock, mpsc},
     thread,
     time::Duration,
@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::time::timeout;
 
 use crate::wait::{Hopeless, wait_until};
 
@@ -171,6 +172,28 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Runs `program` to its end and returns what it printed.
+///
+/// # Errors
+/// When it cannot be started, or does not end within `limit`.
+pub async fn output<A: AsRef<std::ffi::OsStr>>(
+    program: &Path,
+    arguments: impl IntoIterator<Item = A>,
+    directory: &Path,
+    limit: Duration,
+) -> anyhow::Result<Output> {
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    timeout(limit, command.output())
+        .await
+        .with_context(|| format!("{command:?} did not end in {limit:?}"))?
+        .with_context(|| format!("start {command:?}"))
 }
 
 /// The end of a log, for an error.
