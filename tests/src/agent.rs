@@ -3,20 +3,29 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{ExitStatus, Output, Stdio},
+    process::{ExitStatus, Output},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use returnpath_shared::DeviceId;
-use tokio::{net::UnixStream, process::Command, time::timeout};
+use tokio::net::UnixStream;
 
-use crate::{pki::DevelopmentPki, place, process::Process, wait::wait_until};
+use crate::{
+    pki::{DevelopmentPki, SigningKey},
+    place,
+    process::{self, Process},
+    wait::wait_until,
+};
 
 /// From start to a socket that answers.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+
+/// The keys that a box trusts, in its folder.
+const DECISION_KEYS: &str = "decision-keys.pem";
+const CONFIG_KEYS: &str = "config-keys.pem";
 
 /// What tests set differently from box to box.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +66,8 @@ impl Agent {
         let directory = directory.join(device.as_str());
         fs::create_dir_all(directory.join("flash"))?;
         let identity = pki.device(device)?;
+        trust(&directory, DECISION_KEYS, &[pki.signing_key("decision-a")])?;
+        trust(&directory, CONFIG_KEYS, &[pki.signing_key("config-a")])?;
         let text = configuration(
             &directory,
             &identity.certificate,
@@ -83,6 +94,15 @@ impl Agent {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.directory.join("agent.sock")
+    }
+
+    /// Has it trust these keys, and no others, for decisions; from its next
+    /// start on. A box out of the factory trusts `decision-a`.
+    ///
+    /// # Errors
+    /// When a key cannot be read, or the box's file not be written.
+    pub fn trust_decision_keys(&self, keys: &[SigningKey]) -> anyhow::Result<()> {
+        trust(&self.directory, DECISION_KEYS, keys)
     }
 
     /// Id of the process.
@@ -176,18 +196,20 @@ impl Agent {
     /// # Errors
     /// When it cannot be started, or does not end in time.
     pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let command = Command::new(place::agent()?)
-            .args(arguments)
-            .args(["--config", "agent.toml"])
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        timeout(COMMAND_LIMIT, command)
-            .await
-            .with_context(|| format!("{arguments:?} did not end in {COMMAND_LIMIT:?}"))?
-            .with_context(|| format!("start {arguments:?}"))
+        let arguments = arguments.iter().chain(&["--config", "agent.toml"]);
+        process::output(&place::agent()?, arguments, &self.directory, COMMAND_LIMIT).await
     }
+}
+
+/// Writes the public keys that a box trusts, as an operator would: one file,
+/// one PEM block after another.
+fn trust(directory: &Path, file: &str, keys: &[SigningKey]) -> anyhow::Result<()> {
+    let mut all = String::new();
+    for key in keys {
+        let path = &key.public;
+        all += &fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    }
+    Ok(fs::write(directory.join(file), all)?)
 }
 
 /// The defaults, with shorter waits: a test has no minute to spare.
@@ -208,6 +230,10 @@ private_key = \"{key}\"
 ca = \"{authority}\"
 model = \"test box\"
 firmware = \"1.2.3\"
+
+[trust]
+decision_keys = \"{decision_keys}\"
+config_keys = \"{config_keys}\"
 
 [intake]
 socket = \"{socket}\"
@@ -231,6 +257,8 @@ interval_min = 0
         certificate = certificate.display(),
         key = key.display(),
         authority = authority.display(),
+        decision_keys = directory.join(DECISION_KEYS).display(),
+        config_keys = directory.join(CONFIG_KEYS).display(),
         socket = directory.join("agent.sock").display(),
         flash = directory.join("flash").display(),
     )

@@ -17,4 +17,5 @@ pub mod mqtt_client;
 pub mod pki;
 pub mod place;
 pub mod process;
+pub mod signer;
 pub mod wait;

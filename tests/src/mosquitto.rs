@@ -19,20 +19,25 @@ const PROGRAM: &str = "/usr/sbin/mosquitto";
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Who may do what. `%u` is the common name of the client's certificate: a box
-/// reaches its own topics, and collectors, who are named, those of all boxes;
-/// `load` stands for many boxes in benchmarks.
+/// reaches its own topics. Collectors are named, and each of their roles has
+/// the rights that it needs: bridges take what boxes say and receipt it, the
+/// decide role steers them. `load` stands for many boxes in benchmarks.
 const ACCESS: &str = "\
 user collector-a
 topic read rp/v1/+/events/+
 topic read rp/v1/+/presence
 topic write rp/v1/+/receipts
-topic write rp/v1/+/decisions
-topic write rp/v1/+/config
 
 user collector-b
 topic read rp/v1/+/events/+
 topic read rp/v1/+/presence
 topic write rp/v1/+/receipts
+
+user collector-a-decide
+topic write rp/v1/+/decisions
+topic write rp/v1/+/config
+
+user collector-b-decide
 topic write rp/v1/+/decisions
 topic write rp/v1/+/config
 

@@ -1,13 +1,16 @@
 //! The development PKI: one throw-away authority that signs a broker,
-//! collectors and devices, for tests, demo and trying things out.
+//! collectors, an ad market and devices, and the keys that sign decisions and
+//! configuration; for tests, demo and trying things out.
 //!
 //! **Not for production.** The authority's key lies unencrypted beside what it
 //! signed, there is no revocation, and anyone who can read the folder can be
-//! any box. It owns the folder's layout and the certificates' profile, and
-//! nothing of TLS settings:
+//! any box and put any ad on it. It owns the folder's layout and the
+//! certificates' profile, and nothing of TLS settings:
 //!
 //! ```text
-//! ca.pem  ca.key  broker.pem  broker.key  collector-a.pem  collector-a.key …
+//! ca.pem  ca.key  broker.pem  broker.key  aggregators.pem  aggregators.key
+//! collector-a.pem  collector-a.key  collector-a-decide.pem  collector-a-decide.key …
+//! decision-a.key  decision-a.pub  decision-b…  config-a…  config-b…
 //! devices/{device}.pem  devices/{device}.key  NOT-FOR-PRODUCTION.txt
 //! ```
 
@@ -23,7 +26,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SanType, date_time_ymd,
 };
 use returnpath_shared::DeviceId;
 
@@ -32,7 +35,8 @@ pub const WARNING: &str = "\
 ############################################################
 ##  DEVELOPMENT CERTIFICATES - NOT FOR PRODUCTION         ##
 ##  The authority's key lies unencrypted in this folder:  ##
-##  whoever reads it can be any box, and the broker.      ##
+##  whoever reads it can be any box, and the broker, and  ##
+##  sign any ad.                                          ##
 ############################################################
 ";
 
@@ -43,6 +47,13 @@ const AUTHORITY_NAME: &str = "returnpath development CA (not for production)";
 /// Device ids must not begin so: the broker's access control tells collectors
 /// from boxes by their common names.
 const COLLECTOR_PREFIX: &str = "collector-";
+
+/// The collectors that have certificates.
+const COLLECTORS: [&str; 2] = ["collector-a", "collector-b"];
+
+/// The keys that sign: two of each kind, because during a rotation two are
+/// valid.
+const SIGNING_KEYS: [&str; 4] = ["decision-a", "decision-b", "config-a", "config-b"];
 
 /// Certificates begin this much earlier than they are made, for containers
 /// and virtual machines whose clocks differ a little.
@@ -66,6 +77,15 @@ impl Identity {
     }
 }
 
+/// An Ed25519 key that signs decisions or configuration, as PEM files.
+#[derive(Clone, Debug)]
+pub struct SigningKey {
+    /// The private key (PKCS #8), readable by the owner only.
+    pub private: PathBuf,
+    /// The public key (`SubjectPublicKeyInfo`), for those who verify.
+    pub public: PathBuf,
+}
+
 /// A throw-away authority in a folder.
 pub struct DevelopmentPki {
     directory: PathBuf,
@@ -82,8 +102,9 @@ enum Purpose {
 }
 
 impl DevelopmentPki {
-    /// Makes a new authority in `directory`, with certificates for `broker`,
-    /// `collector-a` and `collector-b`. All of them are valid for `validity`.
+    /// Makes a new authority in `directory`, with certificates for the broker,
+    /// `collector-a` and `collector-b` and the ad market, all valid for
+    /// `validity`, and the keys that sign decisions and configuration.
     ///
     /// # Errors
     /// When the folder already holds an authority, or cannot be written.
@@ -102,8 +123,17 @@ impl DevelopmentPki {
             issuer: Issuer::new(authority_parameters(validity)?, key),
         };
         pki.sign(&pki.broker(), "broker", Purpose::Server)?;
-        for name in ["collector-a", "collector-b"] {
+        pki.sign(&pki.aggregators(), "aggregators", Purpose::Server)?;
+        for name in COLLECTORS {
             pki.sign(&pki.collector(name), name, Purpose::Client)?;
+            let decide = decide_name(name);
+            pki.sign(&pki.decide(name), &decide, Purpose::Client)?;
+        }
+        for name in SIGNING_KEYS {
+            let files = pki.signing_key(name);
+            let key = KeyPair::generate_for(&PKCS_ED25519)?;
+            write_private(&files.private, &key.serialize_pem())?;
+            write_public(&files.public, &key.public_key_pem())?;
         }
         Ok(pki)
     }
@@ -158,6 +188,29 @@ impl DevelopmentPki {
         Identity::at(&self.directory, name)
     }
 
+    /// What the decide role of `collector-a` or `collector-b` shows to the
+    /// broker: a connection of its own, with rights of its own.
+    #[must_use]
+    pub fn decide(&self, collector: &str) -> Identity {
+        Identity::at(&self.directory, &decide_name(collector))
+    }
+
+    /// The identity of the stand-in ad market; it answers to `localhost` and
+    /// the loopback addresses.
+    #[must_use]
+    pub fn aggregators(&self) -> Identity {
+        Identity::at(&self.directory, "aggregators")
+    }
+
+    /// The signing key `decision-a`, `decision-b`, `config-a` or `config-b`.
+    #[must_use]
+    pub fn signing_key(&self, name: &str) -> SigningKey {
+        SigningKey {
+            private: self.directory.join(format!("{name}.key")),
+            public: self.directory.join(format!("{name}.pub")),
+        }
+    }
+
     fn sign(&self, files: &Identity, name: &str, purpose: Purpose) -> anyhow::Result<()> {
         let mut parameters = parameters(name, self.validity)?;
         parameters.use_authority_key_identifier_extension = true;
@@ -180,6 +233,11 @@ impl DevelopmentPki {
         write_private(&files.key, &key.serialize_pem())?;
         write_public(&files.certificate, &certificate.pem())
     }
+}
+
+/// Common name of the decide role of a collector.
+fn decide_name(collector: &str) -> String {
+    format!("{collector}-decide")
 }
 
 fn authority_parameters(validity: Duration) -> anyhow::Result<CertificateParams> {

@@ -14,8 +14,8 @@ use returnpath_tests::pki::{DevelopmentPki, WARNING};
 /// Longest validity: what is meant for a test must not live on in a product.
 const DAYS_MAX: u64 = 90;
 
-/// Makes an authority, a broker, two collectors and devices. NOT FOR
-/// PRODUCTION: the authority's key lies unencrypted beside the rest.
+/// Makes an authority, a broker, two collectors, an ad market, devices, and keys
+/// that sign decisions and configuration. NOT FOR PRODUCTION: the authority's key lies unencrypted beside the rest.
 #[derive(Parser)]
 #[command(name = "returnpath-dev-pki", version)]
 struct Arguments {
@@ -60,7 +60,7 @@ fn main() -> anyhow::Result<()> {
     io::stderr().write_all(WARNING.as_bytes())?;
     writeln!(
         io::stdout(),
-        "{}: authority, broker, collectors a and b, {} device(s) added, valid for {} day(s)",
+        "{}: authority, broker, collectors a and b, aggregators, signing keys, {} device(s) added, valid for {} day(s)",
         directory.display(),
         devices.len(),
         arguments.days,
