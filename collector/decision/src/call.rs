@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use bytes::Bytes;
-use returnpath_shared::wire::Offer;
+use returnpath_shared::wire::{Exclusion, OfferRecord, Outcome};
 use thiserror::Error;
 
 use crate::ask::Ask;
@@ -14,14 +14,18 @@ pub trait Adapter: Send + Sync {
     /// The request for one slot.
     ///
     /// # Errors
-    /// When the context lacks what the request must have.
-    fn request(&self, ask: &Ask<'_>) -> Result<Request, FieldMissing>;
+    /// When the request must have what is not known, or may not be told.
+    fn request(&self, ask: &Ask<'_>) -> Result<Request, Unaskable>;
 
-    /// The offers in an answer; none when it says that there is nothing.
+    /// The offers in an answer, in its order, at most
+    /// [`OFFERS_MAX`](crate::OFFERS_MAX); none when it says that there is
+    /// nothing. One that cannot be read stands beside the good ones with the
+    /// fault [`Field`](returnpath_shared::wire::OfferFault::Field), and with
+    /// what of it could be read. Nothing else is judged here.
     ///
     /// # Errors
-    /// When the answer is not as the configuration says that it is.
-    fn offers(&self, response: &Response) -> Result<Vec<Offer>, Unreadable>;
+    /// When the answer as a whole is not as the configuration says that it is.
+    fn offers(&self, response: &Response) -> Result<Vec<OfferRecord>, Unreadable>;
 }
 
 /// A request, ready to be sent. Holds secrets: never logged.
@@ -73,20 +77,62 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// The context lacks what a request must have.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("{field} is not known")]
-pub struct FieldMissing {
-    /// Which, as the configuration names it.
-    pub field: &'static str,
+/// Why an aggregator cannot be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Unaskable {
+    /// The context lacks what the request must have.
+    #[error("{field} is not known")]
+    Missing {
+        /// As the configuration names it.
+        field: &'static str,
+    },
+    /// The request must have what may not be told without consent.
+    #[error("{field} may not be told without consent")]
+    Withheld {
+        /// As the configuration names it.
+        field: &'static str,
+    },
 }
 
-/// An answer cannot be read.
+impl Unaskable {
+    /// How it is recorded.
+    pub fn exclusion(self) -> Exclusion {
+        match self {
+            Self::Missing { .. } => Exclusion::FieldMissing,
+            Self::Withheld { .. } => Exclusion::Privacy,
+        }
+    }
+}
+
+/// Why an answer holds neither offers nor a no-bid. Says nothing of the body
+/// itself: it is the aggregator's, and may be hostile.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("{place}: expected {expected}")]
-pub struct Unreadable {
-    /// `status`, `content-type`, or the pointer into the body (RFC 6901).
-    pub place: String,
-    /// What was expected there, for people; nothing of the body itself.
-    pub expected: String,
+pub enum Unreadable {
+    /// A status that is neither an offer nor a no-bid.
+    #[error("status {status}: expected {expected}")]
+    Status {
+        /// What came.
+        status: u16,
+        /// What was expected, for people.
+        expected: String,
+    },
+    /// The answer is not in the form that the configuration says.
+    #[error("{place}: expected {expected}")]
+    Form {
+        /// `content-type`, `content-encoding`, `body`, or the pointer into the
+        /// body (RFC 6901).
+        place: String,
+        /// What was expected there, for people.
+        expected: String,
+    },
+}
+
+impl Unreadable {
+    /// How it is recorded.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Status { .. } => Outcome::Error,
+            Self::Form { .. } => Outcome::Invalid,
+        }
+    }
 }

@@ -10,6 +10,8 @@ extern crate alloc;
 
 mod ask;
 mod call;
+mod offer;
 
 pub use ask::Ask;
-pub use call::{Adapter, Answer, FieldMissing, Method, Request, Response, Unreadable};
+pub use call::{Adapter, Answer, Method, Request, Response, Unaskable, Unreadable};
+pub use offer::OFFERS_MAX;
