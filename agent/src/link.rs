@@ -1,6 +1,8 @@
 //! The link to the broker: MQTT 5 over TLS 1.3. Publishes envelopes, reports
-//! what the broker said to each, hands up receipts, and tells the broker
-//! whether the box is connected.
+//! what the broker said to each, hands up what the cloud sends (receipts,
+//! decisions, configuration), and tells the broker whether the box is
+//! connected. Decisions and configuration are bytes here: whose they are and
+//! what they say is judged elsewhere.
 //!
 //! Keeps nothing: every connection is a new client that starts clean, and what
 //! was in flight when one ends is the caller's to send again. When to connect
@@ -56,12 +58,25 @@ pub struct LinkConfig {
     pub acknowledgement_timeout: Duration,
     /// Publishes without PUBACK: at most this many are taken.
     pub in_flight_max: u16,
+    /// What the box listens to beside receipts.
+    pub listens_to: ListensTo,
+}
+
+/// What a box listens to beside receipts. Nothing, unless it has keys to judge
+/// it by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ListensTo {
+    /// Signed decisions.
+    pub decisions: bool,
+    /// Signed configuration.
+    pub config: bool,
 }
 
 /// What happened on the link.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// Connected and subscribed: receipts will be heard.
+    /// Connected and subscribed: receipts will be heard, and what else the
+    /// broker lets the box listen to.
     Connected,
     /// What the broker said to a publish.
     Acknowledged {
@@ -72,6 +87,10 @@ pub enum LinkEvent {
     },
     /// The collector's answer to earlier publishes.
     Receipt(wire::Receipt),
+    /// What came as a signed decision.
+    Decision(Bytes),
+    /// What came as signed configuration.
+    Config(Bytes),
     /// The connection ended, or did not come about. What was in flight may or
     /// may not have arrived.
     Closed(CloseReason),
@@ -302,6 +321,8 @@ impl Link {
                 LinkEvent::Acknowledged { id, answer }
             }
             Notice::Receipt(receipt) => LinkEvent::Receipt(receipt),
+            Notice::Decision(message) => LinkEvent::Decision(message),
+            Notice::Config(message) => LinkEvent::Config(message),
             Notice::Closed(reason) => {
                 self.connection = None;
                 LinkEvent::Closed(reason)

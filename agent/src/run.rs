@@ -37,8 +37,8 @@ use crate::{
         Answer, Incoming, Intake, Permissions, Refusal, RefusalReason, Reply, Request, SocketError,
     },
     link::{
-        Acknowledgement, CloseReason, Link, LinkConfig, LinkEvent, PublishError, TlsError,
-        client_config,
+        Acknowledgement, CloseReason, Link, LinkConfig, LinkEvent, ListensTo, PublishError,
+        TlsError, client_config,
     },
     queue::{self, OpenQueue, Outcome, Queue, QueueError},
 };
@@ -217,6 +217,7 @@ impl Agent {
             connect_timeout: config.link.connect_timeout,
             acknowledgement_timeout: config.link.acknowledgement_timeout,
             in_flight_max: settings::IN_FLIGHT_MAX,
+            listens_to: ListensTo::default(),
         };
         let link = Link::new(link_config, epoch);
         info!(
@@ -407,6 +408,8 @@ impl Agent {
                 self.delivery.handle(Input::PubAck { id, outcome }, now);
             }
             LinkEvent::Receipt(receipt) => self.delivery.handle(Input::Receipt(&receipt), now),
+            // Not listened to.
+            LinkEvent::Decision(_) | LinkEvent::Config(_) => {}
             LinkEvent::Closed(reason) => self.disconnected(&reason, now),
         }
     }

@@ -26,7 +26,7 @@ use anyhow::{Context as _, ensure};
 use returnpath_agent::{
     clock::{self, TrustedTime},
     identity::{Identity, IdentityFiles},
-    link::{self, BrokerAddress, LinkConfig},
+    link::{self, BrokerAddress, LinkConfig, ListensTo},
 };
 use returnpath_collector::audit;
 use returnpath_delivery::{BootFacts, Config, Pace, ReconnectConfig, Start, SyncPolicy, Uptime};
@@ -137,6 +137,7 @@ impl Fleet {
                     connect_timeout: Duration::from_secs(20),
                     acknowledgement_timeout: Duration::from_secs(30),
                     in_flight_max: settings.load.in_flight_max(),
+                    listens_to: ListensTo::default(),
                 },
                 device,
                 start: first_start(seed)?,

@@ -8,16 +8,19 @@ use prost::Message as _;
 use returnpath_shared::{BatchId, Downlink, MQTT_PACKET_BYTES_MAX, wire};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, IncomingPacketSizeLimit, MqttOptions, Packet,
-    PubAckReason, Publish, PublishNoticeError, PublishResult, QoS, StateError, SubscribeReasonCode,
-    TlsConfiguration, Transport,
+    PubAckReason, Publish, PublishNoticeError, PublishResult, QoS, StateError, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use rustix::net::sockopt;
 use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::timeout};
 use tracing::{debug, warn};
 
-use super::{Acknowledgement, BrokerAddress, CloseReason, LinkConfig, presence::Presence};
+use super::{
+    Acknowledgement, BrokerAddress, CloseReason, LinkConfig, ListensTo, presence::Presence,
+};
 
-/// Largest packet taken from the cloud: a receipt of a few hundred ranges.
+/// Largest packet taken from the cloud, which the broker is told: a receipt of
+/// a few hundred ranges. Decisions and configuration are far smaller.
 const DOWNLINK_BYTES_MAX: u32 = 16 * 1024;
 
 /// QoS 1 packets from the cloud that may be unacknowledged at once.
@@ -41,6 +44,8 @@ pub(super) enum Notice {
         answer: Acknowledgement,
     },
     Receipt(wire::Receipt),
+    Decision(Bytes),
+    Config(Bytes),
     Closed(CloseReason),
 }
 
@@ -61,7 +66,7 @@ pub(super) fn start(
     let driver = Driver {
         client: client.clone(),
         event_loop,
-        receipts: Downlink::Receipts.topic(&config.device),
+        heard: heard(config),
         presence,
         packet_bytes_max: MQTT_PACKET_BYTES_MAX,
         attempt,
@@ -71,6 +76,30 @@ pub(super) fn start(
     // missing answer by itself; a poll that outlasts both hangs in a write.
     let poll_max = config.keep_alive * 2 + config.connect_timeout;
     (client, tokio::spawn(driver.run(poll_max)))
+}
+
+fn heard(config: &LinkConfig) -> Vec<(Downlink, String)> {
+    let ListensTo {
+        decisions,
+        config: of_config,
+    } = config.listens_to;
+    [
+        (true, Downlink::Receipts),
+        (decisions, Downlink::Decisions),
+        (of_config, Downlink::Config),
+    ]
+    .into_iter()
+    .filter(|(listens, _)| *listens)
+    .map(|(_, downlink)| (downlink, downlink.topic(&config.device)))
+    .collect()
+}
+
+/// Lost receipts cost a resend; the others are not sent again by themselves.
+fn quality(downlink: Downlink) -> QoS {
+    match downlink {
+        Downlink::Receipts => QoS::AtMostOnce,
+        Downlink::Decisions | Downlink::Config => QoS::AtLeastOnce,
+    }
 }
 
 fn options(config: &LinkConfig, broker: &BrokerAddress) -> MqttOptions {
@@ -136,8 +165,8 @@ pub(super) fn acknowledgement(
 struct Driver {
     client: AsyncClient,
     event_loop: EventLoop,
-    /// Topic of this box's receipts.
-    receipts: String,
+    /// What is subscribed to, receipts first, and the topics.
+    heard: Vec<(Downlink, String)>,
     presence: Presence,
     /// As the broker's CONNACK says.
     packet_bytes_max: usize,
@@ -187,23 +216,17 @@ impl Driver {
                     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
                     self.packet_bytes_max = self.packet_bytes_max.min(limit);
                 }
+                let filters = self.heard.iter();
+                let filters = filters.map(|(downlink, topic)| {
+                    SubscribeFilter::new(topic.clone(), quality(*downlink))
+                });
                 self.client
-                    .try_subscribe(self.receipts.clone(), QoS::AtMostOnce)
+                    .try_subscribe_many(filters)
                     .map_err(|error| CloseReason::Failed(error.to_string()))?;
                 Ok(None)
             }
-            Packet::SubAck(ack) => match ack.return_codes.first() {
-                Some(SubscribeReasonCode::Success(_)) => {
-                    self.presence
-                        .announce(&self.client)
-                        .map_err(|error| CloseReason::Failed(error.to_string()))?;
-                    Ok(Some(Notice::Connected {
-                        packet_bytes_max: self.packet_bytes_max,
-                    }))
-                }
-                code => Err(CloseReason::SubscriptionRefused(format!("{code:?}"))),
-            },
-            Packet::Publish(publish) => Ok(self.receipt(&publish)),
+            Packet::SubAck(ack) => self.subscribed(&ack.return_codes).map(Some),
+            Packet::Publish(publish) => Ok(self.heard(publish)),
             Packet::Disconnect(disconnect) => Err(CloseReason::Disconnected(format!(
                 "{:?}",
                 disconnect.reason_code
@@ -212,18 +235,44 @@ impl Driver {
         }
     }
 
-    /// What cannot be read is skipped: losing a receipt costs a resend.
-    fn receipt(&self, publish: &Publish) -> Option<Notice> {
-        if publish.topic != self.receipts.as_bytes() {
+    /// The broker's word on each topic. Without receipts nothing can leave the
+    /// box; without the others it goes on as one that nobody steers.
+    fn subscribed(&self, codes: &[SubscribeReasonCode]) -> Result<Notice, CloseReason> {
+        for (index, (downlink, topic)) in self.heard.iter().enumerate() {
+            let code = codes.get(index);
+            if matches!(code, Some(SubscribeReasonCode::Success(_))) {
+                continue;
+            }
+            if *downlink == Downlink::Receipts {
+                return Err(CloseReason::SubscriptionRefused(format!("{code:?}")));
+            }
+            warn!(%topic, ?code, "the broker refused a subscription");
+        }
+        self.presence
+            .announce(&self.client)
+            .map_err(|error| CloseReason::Failed(error.to_string()))?;
+        Ok(Notice::Connected {
+            packet_bytes_max: self.packet_bytes_max,
+        })
+    }
+
+    /// A receipt that cannot be read is skipped: losing it costs a resend.
+    fn heard(&self, publish: Publish) -> Option<Notice> {
+        let mut heard = self.heard.iter();
+        let Some((downlink, _)) = heard.find(|(_, topic)| publish.topic == topic.as_bytes()) else {
             debug!("publish on another topic skipped");
             return None;
-        }
-        match wire::Receipt::decode(publish.payload.clone()) {
-            Ok(receipt) => Some(Notice::Receipt(receipt)),
-            Err(error) => {
-                warn!(%error, bytes = publish.payload.len(), "receipt cannot be decoded");
-                None
-            }
+        };
+        match downlink {
+            Downlink::Receipts => match wire::Receipt::decode(publish.payload.clone()) {
+                Ok(receipt) => Some(Notice::Receipt(receipt)),
+                Err(error) => {
+                    warn!(%error, bytes = publish.payload.len(), "receipt cannot be decoded");
+                    None
+                }
+            },
+            Downlink::Decisions => Some(Notice::Decision(publish.payload)),
+            Downlink::Config => Some(Notice::Config(publish.payload)),
         }
     }
 }

@@ -35,6 +35,7 @@ fn link(brokers: &[SocketAddr]) -> Link {
         connect_timeout: Duration::from_secs(1),
         acknowledgement_timeout: Duration::from_secs(5),
         in_flight_max: 4,
+        listens_to: ListensTo::default(),
     };
     Link::new(config, some_batch().epoch)
 }

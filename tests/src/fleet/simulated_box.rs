@@ -225,6 +225,8 @@ impl SimulatedBox {
                 self.delivery.handle(Input::PubAck { id, outcome }, now);
             }
             LinkEvent::Receipt(receipt) => self.delivery.handle(Input::Receipt(&receipt), now),
+            // Listened to by real agents only.
+            LinkEvent::Decision(_) | LinkEvent::Config(_) => {}
             LinkEvent::Closed(reason) => self.closed(&reason, now),
         }
     }
