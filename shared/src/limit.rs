@@ -58,3 +58,20 @@ pub const ANCHORS_MAX: usize = 64;
 
 /// Bytes of the mount options in a boot event; longer ones are cut.
 pub const MOUNT_OPTIONS_BYTES_MAX: usize = 512;
+
+/// Longest URL of a creative: what players and content networks agree to take.
+pub const CREATIVE_URL_BYTES_MAX: usize = 2_048;
+
+/// Longest media type of a creative: a type and a subtype of 63 characters.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 127;
+
+/// Largest signed decision as it travels: the URL, ids, signature, and as much
+/// again for what a later version adds. A box keeps some of these in RAM.
+pub const SIGNED_DECISION_BYTES_MAX: usize = 4 * 1024;
+
+/// Largest signed configuration as it travels.
+pub const SIGNED_CONFIG_BYTES_MAX: usize = 4 * 1024;
+
+/// Keys of one kind that a box trusts at once: two during a rotation, and room
+/// for a second one to begin.
+pub const TRUSTED_KEYS_MAX: usize = 4;
