@@ -15,15 +15,17 @@ const PURE: [(&str, &str); 4] = [
 
 /// What a pure crate may name in its own `[dependencies]`: the wire messages
 /// and crates that only compute.
-const PURE_DEPENDENCIES: [&str; 8] = [
+const PURE_DEPENDENCIES: [&str; 10] = [
     "bytes",
     "miniz_oxide",
+    "percent-encoding",
     "prost",
     "returnpath-shared",
     "serde",
     "serde_json",
     "sha2",
     "thiserror",
+    "url",
 ];
 
 /// Crates that bring sockets, files, threads, clocks or randomness. None may
