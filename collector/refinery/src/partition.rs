@@ -80,6 +80,24 @@ impl Partition {
         Ok(())
     }
 
+    /// Takes one record of `rp.devices`, as [`restore`](Self::restore) takes
+    /// those of the changelog: the topic is the only copy of the profiles.
+    ///
+    /// # Errors
+    /// When key or value are not as this crate writes them.
+    pub fn restore_profile(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), RestoreError> {
+        if !DeviceId::is_valid(key) {
+            return Err(RestoreError::Key { length: key.len() });
+        }
+        let _profile: returnpath_shared::wire::DeviceProfile = device::decode(value)?;
+        self.devices_committed = self.devices.len();
+        Ok(())
+    }
+
     /// Refines one record, or lets it wait for the one before it.
     ///
     /// Records of a lane come in the order of their offsets. `now_ms` is a
