@@ -22,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     audit, bridge,
     config::Config,
+    decisions,
     run::{self, Role},
     tail, topics,
 };
@@ -79,6 +80,8 @@ enum Command {
     Topics(topics::Args),
     /// Compares what clients were answered with what stands in Kafka.
     Audit(audit::Args),
+    /// Reads what was decided: follows it, tells one decision, replays choices.
+    Decisions(decisions::Args),
     /// Prints decoded records as JSON lines.
     Tail(tail::Args),
     /// Prints a completion script.
@@ -146,6 +149,7 @@ fn act(command: Command, config: Config) -> anyhow::Result<ExitCode> {
             Command::CheckConfig => Ok(check(&config)),
             Command::Topics(args) => topics::run(args, config.kafka, config.topics).await,
             Command::Audit(args) => audit::run(args, config).await,
+            Command::Decisions(args) => decisions::run(args, config).await,
             Command::Tail(args) => tail::run(args, config).await,
             Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }

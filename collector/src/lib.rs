@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod decide;
+pub mod decisions;
 pub mod kafka;
 pub mod node_id;
 pub mod refine;

@@ -19,6 +19,7 @@ const KNOWN_BY: [(&str, &[&str]); 3] = [
         &[
             "collector/src/audit",
             "collector/src/bridge",
+            "collector/src/decisions",
             "collector/src/kafka",
             "collector/src/refine",
             "collector/src/tail",
