@@ -5,13 +5,53 @@
 //! Time, answers and signatures are arguments; requests, records, changes of
 //! state and pushes are values that the shell carries out. No clock is read, no
 //! socket opened, no secret kept beyond the settings.
+//!
+//! [`Partition`] owns what is known of the boxes of one partition, [`Gates`]
+//! what is known of the aggregators, for the whole process. One transaction of
+//! the shell:
+//!
+//! ```text
+//! opportunity(record, …, out)*  ad_event(record, …, out)*
+//! answered(ended, …, out)*  handle_timeout(…, out)*  pushed(id, …, out)*
+//!   after each: make out.take_calls(), at once
+//!   → changes(out) → produce out, send offsets of both inputs, each up to
+//!     lowest_unfinished_offset(input)
+//!   → committed: commit(pushes), publish them
+//!   → aborted:   abort(), clear out, seek both inputs back to the committed
+//!                offsets; calls under way still end in answered()
+//! ```
 #![no_std]
 extern crate alloc;
 
 mod ask;
 mod call;
+mod counts;
+mod field;
+mod gates;
+mod input;
+mod now;
 mod offer;
+mod output;
+mod partition;
+mod push;
+mod settings;
+mod signer;
+mod state;
 
 pub use ask::Ask;
 pub use call::{Adapter, Answer, Method, Request, Response, Unaskable, Unreadable};
+pub use field::{Field, Format};
 pub use offer::OFFERS_MAX;
+pub use counts::{AggregatorCounts, Counts};
+pub use gates::{BreakerSettings, BreakerState, CallId, Gates, Rate};
+pub use input::{Input, InputRecord};
+pub use now::Now;
+pub use output::{Call, Destination, Output, Record};
+pub use partition::{Ended, Lent, Partition};
+pub use push::{Push, Timing};
+pub use settings::{
+    AGGREGATORS_MAX, Aggregator, Cap, DEADLINE_MS_MAX, SettingError, Settings, UnknownConsent,
+    WithoutConsent,
+};
+pub use signer::{Pseudonyms, Signer};
+pub use state::RestoreError;
