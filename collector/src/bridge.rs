@@ -9,7 +9,7 @@
 //!
 //! `triage` decides about one PUBLISH, `quota` about one box; `passage` takes
 //! a batch through; `receipts` and `acknowledgements` know what is owed;
-//! `socket`, `dial` and `session` are the connection; `producer` is Kafka.
+//! `dial` and `session` are the connection; `producer` is Kafka.
 
 mod acknowledgements;
 mod config;
@@ -21,8 +21,6 @@ mod producer;
 mod quota;
 mod receipts;
 mod session;
-mod socket;
-mod tls;
 mod triage;
 
 use std::{
@@ -47,22 +45,19 @@ use self::{
 use crate::{
     admin::{Readiness, RoleHealth},
     kafka,
+    mqtt::{self, TlsError},
     node_id::NodeId,
     topics::{self, PreconditionError},
 };
 
-pub use config::{Broker, Compression, Config, InFlight, Quota, ShareGroup, Tls};
+pub use config::{Compression, Config, InFlight, Quota, ShareGroup};
 pub use metrics::Metrics;
-pub use tls::TlsError;
+
+/// Table of the configuration with the files of the connection.
+const SECTION: &str = "bridge.tls";
 
 /// Time for a connection to stand: TCP, TLS and CONNECT.
 const DIAL_MAX: Duration = Duration::from_secs(10);
-
-/// Pause after the first failure; doubles with each further one.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-
-/// Longest pause: boxes wait for receipts meanwhile.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A connection that stood this long was no failure: the next pause is short
 /// again. One that is refused its subscription at once is.
@@ -93,7 +88,7 @@ pub enum Error {
 /// # Errors
 /// Names the key.
 pub fn check(config: &Config) -> Result<(), TlsError> {
-    tls::client_config(&config.tls).map(|_| ())
+    mqtt::client_config(SECTION, &config.tls).map(|_| ())
 }
 
 /// Runs the role until `stop` holds `true`, then drains.
@@ -156,7 +151,7 @@ impl Bridge {
         let brokers = self.config.brokers.clone();
         let mut failures = 0;
         // Collectors start together after a power cut: not all at one broker.
-        let mut turn = random(brokers.len());
+        let mut turn = mqtt::random(brokers.len());
         while !*self.stop.borrow() {
             self.health.set(Readiness::NotReady("no MQTT connection"));
             let broker = &brokers[turn % brokers.len()];
@@ -196,7 +191,7 @@ impl Bridge {
                 }
             };
             passage.metrics().connections_lost.inc();
-            let pause = pause(failures);
+            let pause = mqtt::pause(failures);
             failures += 1;
             warn!(%broker, pause_ms = pause.as_millis(), "MQTT connection lost: {lost}");
             tokio::select! {
@@ -229,21 +224,6 @@ impl Bridge {
             }
         }
     }
-}
-
-/// Full jitter: anything up to a ceiling that doubles with each failure.
-fn pause(failures: u32) -> Duration {
-    let ceiling = PAUSE_MIN
-        .saturating_mul(1 << failures.min(16))
-        .min(PAUSE_MAX);
-    let ceiling_ms = usize::try_from(ceiling.as_millis()).unwrap_or(usize::MAX);
-    Duration::from_millis(random(ceiling_ms) as u64)
-}
-
-/// Below `bound`, and not worth an error: without randomness it is 0.
-fn random(bound: usize) -> usize {
-    let random = getrandom::u64().unwrap_or_default();
-    usize::try_from(random).unwrap_or_default() % bound.max(1)
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -13,6 +13,7 @@ pub mod config;
 pub mod decide;
 pub mod decisions;
 pub mod kafka;
+pub mod mqtt;
 pub mod node_id;
 pub mod refine;
 pub mod run;

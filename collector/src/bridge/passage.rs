@@ -30,9 +30,9 @@ use super::{
     producer::{Producer, Report, SendError},
     quota::{Admission, Quotas},
     receipts::{Patience, Receipts},
-    socket::{PacketError, Socket},
     triage::{Triage, triage},
 };
+use crate::mqtt::{PacketError, Socket};
 
 /// Boxes that may be owed a receipt: the largest planned fleet of 300,000 with
 /// room, some 100 MB when all are.

@@ -17,13 +17,11 @@ use tokio::{
     time,
 };
 
-use super::{
-    dial::{KEEP_ALIVE_SECONDS, PACKET_ID},
-    passage::Passage,
-    receipts::Receipts,
-    socket::{PacketError, Reading, Socket},
+use super::{dial::PACKET_ID, passage::Passage, receipts::Receipts};
+use crate::{
+    admin::{Readiness, RoleHealth},
+    mqtt::{KEEP_ALIVE_SECONDS, PacketError, Reading, Socket},
 };
-use crate::admin::{Readiness, RoleHealth};
 
 /// Shortest turn: at thousands of batches a second each turn then reads and
 /// answers several, which halves the CPU time of a batch; an urgent event

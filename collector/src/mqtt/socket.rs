@@ -3,7 +3,7 @@
 //! The packets are rumqttc's, its event loop is not used: that takes one
 //! request in each turn and flushes it, so that every acknowledgement becomes
 //! a TLS record and a system call of its own, and it keeps queues in which an
-//! acknowledgement can outlive its connection. Here the bridge encodes what it
+//! acknowledgement can outlive its connection. Here a role encodes what it
 //! has to say into one buffer, and each turn writes that once and reads what
 //! is there.
 
@@ -30,7 +30,7 @@ const TURN_BYTES_MAX: usize = 256 * 1024;
 
 /// Whether a turn reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reading {
+pub(crate) enum Reading {
     /// What is there.
     Open,
     /// Nothing: enough is under way, and the broker's data waits in TCP.
@@ -39,7 +39,7 @@ pub(super) enum Reading {
 
 /// Why a packet could not be read or written.
 #[derive(Debug, Error)]
-pub(super) enum PacketError {
+pub(crate) enum PacketError {
     /// The broker sent what is no MQTT 5, or more than was agreed.
     #[error("the broker's packet cannot be read")]
     Read(#[source] mqttbytes::Error),
@@ -49,7 +49,7 @@ pub(super) enum PacketError {
 }
 
 /// A stream with its buffers.
-pub(super) struct Socket<S> {
+pub(crate) struct Socket<S> {
     stream: S,
     inbox: BytesMut,
     outbox: BytesMut,
@@ -65,7 +65,7 @@ pub(super) struct Socket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// A stream on which nothing was said yet.
-    pub(super) fn new(stream: S, now: Instant) -> Self {
+    pub(crate) fn new(stream: S, now: Instant) -> Self {
         Self {
             stream,
             inbox: BytesMut::new(),
@@ -78,13 +78,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Sets the largest packet that the broker takes.
-    pub(super) fn limit_packets(&mut self, bytes_max: Option<u32>) {
+    pub(crate) fn limit_packets(&mut self, bytes_max: Option<u32>) {
         self.packet_bytes_max = bytes_max;
     }
 
     /// Waits until something came in, or all that was to go out is out. Cancel
     /// safe: what moved is in the buffers.
-    pub(super) async fn exchange(&mut self, reading: Reading) -> io::Result<()> {
+    pub(crate) async fn exchange(&mut self, reading: Reading) -> io::Result<()> {
         poll_fn(|context| {
             let had_to_write = !self.outbox.is_empty() || self.unflushed;
             while !self.outbox.is_empty() {
@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// The next whole packet that came in.
-    pub(super) fn receive(&mut self) -> Result<Option<Packet>, PacketError> {
+    pub(crate) fn receive(&mut self) -> Result<Option<Packet>, PacketError> {
         let bytes_max = u32::try_from(MQTT_PACKET_BYTES_MAX).unwrap_or(u32::MAX);
         match Packet::read(&mut self.inbox, Some(bytes_max)) {
             Ok(packet) => Ok(Some(packet)),
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Puts a packet after those that are to go out.
-    pub(super) fn send(&mut self, packet: &Packet, now: Instant) -> Result<(), PacketError> {
+    pub(crate) fn send(&mut self, packet: &Packet, now: Instant) -> Result<(), PacketError> {
         self.about_to_write(now);
         packet
             .write(&mut self.outbox, self.packet_bytes_max)
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Puts a PUBACK after those that are to go out; by hand, since there are
     /// as many as batches.
-    pub(super) fn send_puback(&mut self, packet_id: u16, now: Instant) {
+    pub(crate) fn send_puback(&mut self, packet_id: u16, now: Instant) {
         /// Type 4, no flags, two more bytes: success, no properties.
         const HEADER: [u8; 2] = [0x40, 2];
 
@@ -157,17 +157,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Bytes that are to go out.
-    pub(super) fn unsent_bytes(&self) -> usize {
+    pub(crate) fn unsent_bytes(&self) -> usize {
         self.outbox.len()
     }
 
     /// When something last came in.
-    pub(super) fn read_at(&self) -> Instant {
+    pub(crate) fn read_at(&self) -> Instant {
         self.read_at
     }
 
     /// Since when what is to go out does not; `None` if nothing is.
-    pub(super) fn unsent_since(&self) -> Option<Instant> {
+    pub(crate) fn unsent_since(&self) -> Option<Instant> {
         (!self.outbox.is_empty() || self.unflushed).then_some(self.written_at)
     }
 
