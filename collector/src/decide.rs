@@ -19,3 +19,18 @@
 //! read again is recognised by its slot and pushed again as it was. An
 //! opportunity that is still being asked for is not committed: whoever owns the
 //! partition next asks again.
+
+mod pseudonym;
+mod secret;
+mod sign;
+
+/// Lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
