@@ -21,7 +21,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Who may do what. `%u` is the common name of the client's certificate: a box
 /// reaches its own topics. Collectors are named, and each of their roles has
 /// the rights that it needs: bridges take what boxes say and receipt it, the
-/// decide role steers them. `load` stands for many boxes in benchmarks.
+/// decide role steers them. `load` stands for many boxes in benchmarks, and
+/// `observer` reads along what boxes are sent.
 const ACCESS: &str = "\
 user collector-a
 topic read rp/v1/+/events/+
@@ -43,6 +44,9 @@ topic write rp/v1/+/config
 
 user load
 topic write rp/v1/+/events/+
+
+user observer
+topic read rp/v1/+/decisions
 
 pattern write rp/v1/%u/events/+
 pattern write rp/v1/%u/presence
