@@ -33,25 +33,31 @@ mod now;
 mod offer;
 mod output;
 mod partition;
+mod policy;
 mod push;
+mod rules;
 mod settings;
 mod signer;
+mod slot;
 mod state;
 
 pub use ask::Ask;
 pub use call::{Adapter, Answer, Method, Request, Response, Unaskable, Unreadable};
 pub use field::{Field, Format};
-pub use offer::OFFERS_MAX;
+pub use offer::{Domain, HostRule, OFFERS_MAX};
 pub use counts::{AggregatorCounts, Counts};
 pub use gates::{BreakerSettings, BreakerState, CallId, Gates, Rate};
 pub use input::{Input, InputRecord};
 pub use now::Now;
 pub use output::{Call, Destination, Output, Record};
 pub use partition::{Ended, Lent, Partition};
+pub use policy::replay;
 pub use push::{Push, Timing};
+pub use rules::{IsCapped, Rules, RulesConfig};
 pub use settings::{
     AGGREGATORS_MAX, Aggregator, Cap, DEADLINE_MS_MAX, SettingError, Settings, UnknownConsent,
     WithoutConsent,
 };
 pub use signer::{Pseudonyms, Signer};
+pub use slot::decision_id;
 pub use state::RestoreError;
