@@ -43,12 +43,12 @@ mod state;
 
 pub use ask::Ask;
 pub use call::{Adapter, Answer, Method, Request, Response, Unaskable, Unreadable};
-pub use field::{Field, Format};
-pub use offer::{Domain, HostRule, OFFERS_MAX};
 pub use counts::{AggregatorCounts, Counts};
+pub use field::{Field, Format};
 pub use gates::{BreakerSettings, BreakerState, CallId, Gates, Rate};
 pub use input::{Input, InputRecord};
 pub use now::Now;
+pub use offer::{Domain, HostRule, OFFERS_MAX};
 pub use output::{Call, Destination, Output, Record};
 pub use partition::{Ended, Lent, Partition};
 pub use policy::replay;

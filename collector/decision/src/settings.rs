@@ -6,7 +6,10 @@ use core::fmt;
 use returnpath_shared::wire::{Policy, PolicyKind};
 use thiserror::Error;
 
-use crate::{call::Adapter, gates::{BreakerSettings, Rate}};
+use crate::{
+    call::Adapter,
+    gates::{BreakerSettings, Rate},
+};
 
 /// Aggregators configured at once: bounds the record of a decision. More are
 /// refused at start.
