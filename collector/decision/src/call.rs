@@ -4,6 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use bytes::Bytes;
 use returnpath_shared::wire::{Exclusion, OfferRecord, Outcome};
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::ask::Ask;
@@ -42,7 +43,8 @@ pub struct Request {
 }
 
 /// HTTP's method.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Method {
     /// GET.
     Get,

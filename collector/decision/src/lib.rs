@@ -23,6 +23,7 @@
 #![no_std]
 extern crate alloc;
 
+mod adapter;
 mod ask;
 mod call;
 mod counts;
@@ -41,6 +42,7 @@ mod signer;
 mod slot;
 mod state;
 
+pub use adapter::{ParametersAdapter, ParametersConfig, ParametersError};
 pub use ask::Ask;
 pub use call::{Adapter, Answer, Method, Request, Response, Unaskable, Unreadable};
 pub use counts::{AggregatorCounts, Counts};

@@ -19,26 +19,26 @@ use url::Url;
 pub const OFFERS_MAX: usize = 16;
 
 /// Bytes of an offer's own id.
-pub const OFFER_ID_BYTES_MAX: usize = 128;
+pub(crate) const OFFER_ID_BYTES_MAX: usize = 128;
 
 /// Bytes of a creative's id: what the box can name in its proof of play.
-pub const CREATIVE_ID_BYTES_MAX: usize = CLIENT_ID_BYTES_MAX;
+pub(crate) const CREATIVE_ID_BYTES_MAX: usize = CLIENT_ID_BYTES_MAX;
 
 /// Bytes of a creative's URL, parsed and written again: what players and
 /// caches commonly take.
-pub const URL_BYTES_MAX: usize = 2_048;
+pub(crate) const URL_BYTES_MAX: usize = 2_048;
 
 /// Bytes of a media type.
 /// Source: RFC 6838, section 4.2 (127 for each of its two names).
-pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
+pub(crate) const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
 /// Bytes of a domain name.
 /// Source: RFC 1035, section 2.3.4.
-pub const DOMAIN_BYTES_MAX: usize = 253;
+pub(crate) const DOMAIN_BYTES_MAX: usize = 253;
 
 /// Highest price that is believed, in millionths for 1,000 impressions: a
 /// million units. What lies above is a mistake of units.
-pub const PRICE_MICROS_MAX: i64 = 1_000_000_000_000;
+pub(crate) const PRICE_MICROS_MAX: i64 = 1_000_000_000_000;
 
 /// A text of an offer that cannot be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,4 +99,15 @@ pub(crate) fn essence(media_type: &str) -> String {
 pub(crate) fn currency_code(text: &str) -> Option<String> {
     let is_code = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
     is_code.then(|| text.to_string().to_ascii_uppercase())
+}
+
+/// Bytes of what a record says for people.
+const DETAIL_BYTES_MAX: usize = 256;
+
+/// What is said for people, cut where it would be too long for the record.
+pub(crate) fn bound_detail(mut detail: String) -> String {
+    while detail.len() > DETAIL_BYTES_MAX {
+        detail.pop();
+    }
+    detail
 }

@@ -13,8 +13,8 @@ use returnpath_shared::wire::{Offer, OfferFault, OfferRecord, Policy};
 use serde::Deserialize;
 
 use crate::offer::{
-    Domain, HostRule, OFFERS_MAX, PRICE_MICROS_MAX, bound_texts, creative_url, currency_code,
-    essence,
+    Domain, HostRule, OFFERS_MAX, PRICE_MICROS_MAX, bound_detail, bound_texts, creative_url,
+    currency_code, essence,
 };
 
 /// What offers must be like, as configured.
@@ -111,7 +111,7 @@ impl Rules {
                 bounded.and_then(|()| self.check(offer, slot_duration_ms, policy, is_capped));
             if let Err((fault, detail)) = judged {
                 record.set_fault(fault);
-                record.detail = cut(detail);
+                record.detail = bound_detail(detail);
             }
         }
         offers
@@ -224,16 +224,6 @@ fn check_price(offer: &mut Offer, policy: &Policy) -> Judged {
 
 fn field(detail: String) -> (OfferFault, String) {
     (OfferFault::Field, detail)
-}
-
-/// Details are at most this long, in bytes.
-const DETAIL_BYTES_MAX: usize = 256;
-
-fn cut(mut detail: String) -> String {
-    while detail.len() > DETAIL_BYTES_MAX {
-        detail.pop();
-    }
-    detail
 }
 
 #[cfg(test)]
