@@ -207,6 +207,14 @@ impl Arrivals {
         forgotten
     }
 
+    /// Whether every batch of the epoch up to this one has arrived, without
+    /// anything forgotten.
+    pub(crate) fn has_all_up_to(&self, id: BatchId) -> bool {
+        self.known(id.epoch.incarnation)
+            .and_then(|known| known.epoch(id.epoch.start))
+            .is_some_and(|arrived| arrived.sequences.begins_through(id.sequence.0))
+    }
+
     /// Incarnations, in the order in which they came to be.
     pub(crate) fn incarnations(&self) -> impl Iterator<Item = Incarnation> {
         self.incarnations.iter().map(|known| known.incarnation)

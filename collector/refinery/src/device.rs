@@ -1,18 +1,23 @@
-//! All that is known of one box, and its records in the changelog.
+//! All that is known of one box, and its records in the changelog and in
+//! `rp.devices`.
 
 use alloc::{boxed::Box, vec::Vec};
 
 use prost::Message;
-use returnpath_shared::wire::{ClockState, DeviceState, ProofState};
+use returnpath_shared::wire::{ClockState, DeviceProfile, DeviceState, EventMoment, ProofState};
 
 use crate::{
     arrivals::Arrivals,
     clock::Clocks,
+    order::Moment,
     output::{Destination, Output},
+    profile::{self, Profile},
     proofs::Proofs,
     state::{CLOCK_SUFFIX, PROOF_SUFFIX, RestoreError},
     versioned::Versioned,
 };
+
+mod learning;
 
 /// One box. Its parts are kept in records of their own, because they change at
 /// different paces.
@@ -22,6 +27,10 @@ pub(crate) struct Device {
     pub(crate) arrivals: Versioned<Arrivals>,
     pub(crate) clocks: Versioned<Clocks>,
     pub(crate) proofs: Versioned<Proofs>,
+    /// `None` until something is known.
+    profile: Versioned<Option<Box<Profile>>>,
+    /// The latest event that said what is viewed; it may have said nothing new.
+    viewing_told: Versioned<Option<Moment>>,
     /// Whether the open transaction lists it already.
     pub(crate) is_listed: bool,
 }
@@ -33,13 +42,17 @@ impl Device {
             arrivals: Versioned::default(),
             clocks: Versioned::default(),
             proofs: Versioned::default(),
+            profile: Versioned::default(),
+            viewing_told: Versioned::default(),
             is_listed: false,
         }
     }
 
     pub(crate) fn restore_arrivals(&mut self, value: Option<&[u8]>) -> Result<(), RestoreError> {
         let state: DeviceState = decode(value)?;
+        let told = profile::moment(state.viewing_told, "viewing_told")?;
         self.arrivals.load(Arrivals::from_wire(&state)?);
+        self.viewing_told.load(told);
         Ok(())
     }
 
@@ -55,9 +68,28 @@ impl Device {
         Ok(())
     }
 
+    pub(crate) fn restore_profile(&mut self, value: Option<&[u8]>) -> Result<(), RestoreError> {
+        let Some(value) = value else {
+            self.profile.load(None);
+            return Ok(());
+        };
+        let profile: DeviceProfile = decode(Some(value))?;
+        if profile.device_id.as_bytes() != &*self.key {
+            return Err(RestoreError::Rule { field: "device_id" });
+        }
+        let profile = Profile::from_wire(profile)?;
+        self.profile.load(Some(Box::new(profile)));
+        Ok(())
+    }
+
+    /// The profile as the open transaction has it.
+    pub(crate) fn profile(&self) -> &Profile {
+        self.profile.get().as_deref().unwrap_or(&profile::UNKNOWN)
+    }
+
     /// Appends the records that the open transaction changes.
     pub(crate) fn put_changes(&self, out: &mut Output) {
-        if self.arrivals.is_changed() {
+        if self.arrivals.is_changed() || self.viewing_told.is_changed() {
             self.put_arrivals(out);
         }
         if self.clocks.is_changed() {
@@ -66,11 +98,14 @@ impl Device {
         if self.proofs.is_changed() {
             self.put_proofs(out);
         }
+        if self.profile.is_changed() {
+            self.put_profile(out);
+        }
     }
 
     /// Appends all records, as they stand; none for what is empty.
     pub(crate) fn put_all(&self, out: &mut Output) {
-        if *self.arrivals.get() != Arrivals::default() {
+        if *self.arrivals.get() != Arrivals::default() || self.viewing_told.get().is_some() {
             self.put_arrivals(out);
         }
         if *self.clocks.get() != Clocks::default() {
@@ -79,10 +114,27 @@ impl Device {
         if *self.proofs.get() != Proofs::default() {
             self.put_proofs(out);
         }
+        self.put_profile(out);
     }
 
     fn put_arrivals(&self, out: &mut Output) {
-        put(out, &[&self.key], &self.arrivals.get().to_wire());
+        let state = DeviceState {
+            viewing_told: self.viewing_told.get().map(|moment| EventMoment {
+                epoch: Some(moment.epoch.into()),
+                ordinal: moment.ordinal.0,
+            }),
+            ..self.arrivals.get().to_wire()
+        };
+        put(out, &[&self.key], &state);
+    }
+
+    fn put_profile(&self, out: &mut Output) {
+        if let Some(profile) = self.profile.get() {
+            let key = out.put_key(&[&self.key]);
+            out.put_record(Destination::Device, &key, |bytes| {
+                profile.put(bytes, &self.key);
+            });
+        }
     }
 
     fn put_clocks(&self, out: &mut Output) {
@@ -105,6 +157,8 @@ impl Device {
         self.arrivals.commit();
         self.clocks.commit();
         self.proofs.commit();
+        self.profile.commit();
+        self.viewing_told.commit();
         self.is_listed = false;
     }
 
@@ -112,6 +166,8 @@ impl Device {
         self.arrivals.abort();
         self.clocks.abort();
         self.proofs.abort();
+        self.profile.abort();
+        self.viewing_told.abort();
         self.is_listed = false;
     }
 }

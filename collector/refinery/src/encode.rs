@@ -2,13 +2,18 @@
 //! event anew: fields that this version does not know stay as they came.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use returnpath_shared::{BatchId, Lane, wire};
 
 use crate::{
     batch::BatchHead,
     clock::EventTime,
-    fields::{put_bytes_field, put_fixed64_field, put_int64_field, put_varint, put_varint_field},
+    fields::{
+        put_bytes_field, put_fixed64_field, put_int64_field, put_message_field, put_varint,
+        put_varint_field,
+    },
+    profile::Profile,
     record::RawRecord,
     rejection::Rejection,
 };
@@ -39,6 +44,31 @@ pub(crate) fn put_refined(
     put_varint_field(bytes, 8, enum_number(time.quality as i32));
     put_int64_field(bytes, 9, time.earliest_unix_ms);
     put_int64_field(bytes, 10, time.latest_unix_ms);
+}
+
+/// What is true of an ad opportunity beside its event and its box.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sending {
+    pub(crate) uptime_ms: u64,
+    pub(crate) boot_id: u64,
+    /// 0 when it is not known.
+    pub(crate) settled_uptime_ms: u64,
+}
+
+/// One `Opportunity`; its event is copied from `refined`, where it stands
+/// encoded in the same buffer.
+pub(crate) fn put_opportunity(
+    bytes: &mut Vec<u8>,
+    refined: Range<usize>,
+    profile: &Profile,
+    device_id: &[u8],
+    sending: Sending,
+) {
+    put_message_field(bytes, 1, |bytes| bytes.extend_from_within(refined));
+    put_message_field(bytes, 2, |bytes| profile.put(bytes, device_id));
+    put_varint_field(bytes, 3, sending.uptime_ms);
+    put_fixed64_field(bytes, 4, sending.boot_id);
+    put_varint_field(bytes, 5, sending.settled_uptime_ms);
 }
 
 /// What of a `Rejected` is known where it is rejected.

@@ -155,6 +155,22 @@ pub(crate) fn put_bytes_field(bytes: &mut Vec<u8>, number: u32, value: &[u8]) {
     bytes.extend_from_slice(value);
 }
 
+/// Appends a field of a message, of which `put` appends the fields.
+pub(crate) fn put_message_field(bytes: &mut Vec<u8>, number: u32, put: impl FnOnce(&mut Vec<u8>)) {
+    put_varint(bytes, u64::from(number << 3 | 2));
+    let length_at = bytes.len();
+    put(bytes);
+    let mut length = (bytes.len() - length_at) as u64;
+    // Lengths below 128 take one byte; messages are short.
+    let mut at = length_at;
+    while length >= 0x80 {
+        bytes.insert(at, low_seven_bits(length) | 0x80);
+        length >>= 7;
+        at += 1;
+    }
+    bytes.insert(at, low_seven_bits(length));
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec;
@@ -187,6 +203,17 @@ mod tests {
             (6, Value::Bytes(b"")),
         ];
         assert_eq!(read(&bytes), Ok(expected));
+    }
+
+    #[test]
+    fn messages_of_any_length_are_read() {
+        for length in [0, 1, 127, 128, 16_383, 16_384] {
+            let mut bytes = vec![9 << 3, 9];
+            put_message_field(&mut bytes, 3, |bytes| bytes.resize(bytes.len() + length, 7));
+            let body = vec![7; length];
+            let expected = vec![(9, Value::Varint(9)), (3, Value::Bytes(&body))];
+            assert_eq!(read(&bytes), Ok(expected), "{length}");
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod limit;
 mod order;
 mod output;
 mod partition;
+mod profile;
 mod proofs;
 mod record;
 mod refining;

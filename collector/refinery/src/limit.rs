@@ -102,3 +102,29 @@ pub const CLOCK_STEP_MS: u64 = 1_000;
 /// A clock is remembered anew after this much uptime, in ms: bounds drift, and
 /// spares a state record with every batch.
 pub const CLOCK_REFRESH_MS: u64 = 10 * 60 * 1_000;
+
+/// How long a channel must have been viewed to count as viewed before, in ms:
+/// longer than anyone looks at a channel on the way to another, shorter than
+/// an ad.
+pub const DWELL_FLOOR_MS: u64 = 10_000;
+
+/// Channels kept as viewed before: the one that may be viewed again, and the
+/// one before it, which is the last channel then.
+pub const VIEWED_BEFORE_MAX: usize = 2;
+
+/// Impressions kept per box: more than the ads of one break. They are written
+/// with each change of the profile. The one shown earliest is forgotten first.
+pub const IMPRESSIONS_MAX: usize = 16;
+
+/// The last use of the remote control is written anew after this much time, in
+/// ms: someone who zaps would change the profile with every batch.
+pub const ACTIVITY_REFRESH_MS: u64 = 5 * 60 * 1_000;
+
+/// When a box was last seen is written anew after this much time, in ms, where
+/// nothing else changes: a record per box and ten minutes.
+pub const SEEN_REFRESH_MS: i64 = 10 * 60 * 1_000;
+
+/// How far ahead of its acceptance the agent lets an event lie, in ms of
+/// uptime. What was accepted before an event was accepted before the event's
+/// uptime less this.
+pub const UPTIME_AHEAD_MAX_MS: u64 = 1_000;

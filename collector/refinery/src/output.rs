@@ -109,19 +109,22 @@ impl Output {
         start..self.bytes.len()
     }
 
-    /// Appends a record; `put` appends its value to the buffer.
+    /// Appends a record; `put` appends its value to the buffer. Gives where in
+    /// the buffer the value stands.
     pub(crate) fn put_record(
         &mut self,
         destination: Destination,
         key: &Range<usize>,
         put: impl FnOnce(&mut Vec<u8>),
-    ) {
+    ) -> Range<usize> {
         let start = self.bytes.len();
         put(&mut self.bytes);
+        let value = start..self.bytes.len();
         self.records.push(Entry {
             destination,
             key: key.clone(),
-            value: Some(start..self.bytes.len()),
+            value: Some(value.clone()),
         });
+        value
     }
 }

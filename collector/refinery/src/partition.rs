@@ -93,7 +93,7 @@ impl Partition {
         if !DeviceId::is_valid(key) {
             return Err(RestoreError::Key { length: key.len() });
         }
-        let _profile: returnpath_shared::wire::DeviceProfile = device::decode(value)?;
+        self.known(key).restore_profile(value)?;
         self.devices_committed = self.devices.len();
         Ok(())
     }
@@ -176,7 +176,8 @@ impl Partition {
         self.waiting.lowest_offset(lane)
     }
 
-    /// Appends the changelog records of the open transaction, one a key.
+    /// Appends the changelog records and profiles of the open transaction, one
+    /// a key and topic.
     /// Call once, after the last `refine` of the transaction.
     pub fn changes(&self, out: &mut Output) {
         for device in &self.touched {
@@ -187,8 +188,9 @@ impl Partition {
         }
     }
 
-    /// Appends the whole state as changelog records, in the order of their
-    /// keys: what a fresh partition needs to [`restore`](Self::restore).
+    /// Appends the whole state as changelog records and profiles, in the order
+    /// of the boxes: what a fresh partition needs to [`restore`](Self::restore)
+    /// and [`restore_profile`](Self::restore_profile).
     pub fn snapshot(&self, out: &mut Output) {
         if *self.unread.get() != Unread::default() {
             device::put(out, &[UNREAD_KEY], &self.unread.get().to_wire());

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use prost::Message;
 use returnpath_shared::{
-    Class, Kind, Lane, ProofKey, UnpackError, Urgency, check,
+    Class, Kind, Lane, Ordinal, ProofKey, UnpackError, Urgency, check,
     wire::{Event, RejectionReason, event},
 };
 
@@ -15,11 +15,15 @@ use crate::{
     clock::{self, Seen},
     counts::Counts,
     device::Device,
-    encode::{Rejected, RejectedEvent, put_refined, put_rejected, put_shared},
+    encode::{
+        Rejected, RejectedEvent, Sending, put_opportunity, put_refined, put_rejected, put_shared,
+    },
     envelope::{Envelope, without_batch},
     fields::Fields,
-    limit::Limits,
+    limit::{Limits, UPTIME_AHEAD_MAX_MS},
+    order::Moment,
     output::{Destination, Output},
+    profile::Place,
     record::RawRecord,
     rejection::Rejection,
     unpack::Unpacker,
@@ -42,6 +46,7 @@ impl Refining<'_> {
     /// Takes note of what the box says of itself, as true for a batch sent
     /// again as for a new one.
     pub(crate) fn hear(&mut self) {
+        self.device.see(self.record.received_unix_ms);
         let declaration = self.envelope.declaration.as_ref();
         match clock::judge(self.envelope, self.record.received_unix_ms) {
             Seen::Unsynchronised => {}
@@ -210,13 +215,57 @@ impl Events<'_> {
             .of(event.uptime_ms);
         let stream = kind.stream();
         let destination = Destination::Refined(stream);
-        self.out.put_record(destination, &self.key, |value| {
+        let refined = self.out.put_record(destination, &self.key, |value| {
             put_refined(value, bytes, self.shared, index, ordinal, time);
         });
         self.counts.refined[stream as usize] += 1;
         if self.record.lane == Lane::Live && Urgency::of(&event) == Urgency::Urgent {
             self.out.urge();
         }
+        let place = Place {
+            moment: Moment {
+                epoch: self.envelope.id.epoch,
+                ordinal: Ordinal(ordinal),
+            },
+            boot_id: self.head.boot_id,
+            uptime_ms: event.uptime_ms,
+            unix_ms: time.unix_ms,
+        };
+        self.device
+            .learn(event, &place, self.record.received_unix_ms);
+        if kind == Kind::AdOpportunity {
+            self.ask(refined, place.uptime_ms);
+        }
+    }
+
+    /// Hands an opportunity, refined before, to whoever decides, with what is
+    /// known of its box by now.
+    fn ask(&mut self, refined: Range<usize>, uptime_ms: u64) {
+        let sending = Sending {
+            uptime_ms: self.envelope.uptime_ms,
+            boot_id: self.envelope.boot_id,
+            settled_uptime_ms: self.settled_uptime_ms(uptime_ms),
+        };
+        let device = &*self.device;
+        self.out
+            .put_record(Destination::Opportunity, &self.key, |value| {
+                put_opportunity(value, refined, device.profile(), &device.key, sending);
+            });
+    }
+
+    /// Up to which uptime everything has been refined that the run accepted
+    /// which accepted an event of `uptime_ms` just refined; 0 when a batch of
+    /// it is missing, or its uptime is not that of the boot that sends.
+    fn settled_uptime_ms(&self, uptime_ms: u64) -> u64 {
+        let &Envelope { id, boot_id, .. } = self.envelope;
+        let same_boot = boot_id == self.head.boot_id && boot_id != 0;
+        if !same_boot || !self.device.arrivals.get().has_all_up_to(id) {
+            return 0;
+        }
+        // It was accepted by then: when it was sent, or when it says.
+        uptime_ms
+            .min(self.envelope.uptime_ms)
+            .saturating_sub(UPTIME_AHEAD_MAX_MS)
     }
 
     /// Recognises a proof told twice; what the agent makes itself may be told

@@ -17,6 +17,7 @@ impl Arrivals {
     pub(crate) fn to_wire(&self) -> DeviceState {
         DeviceState {
             incarnations: self.incarnations.iter().map(Known::to_wire).collect(),
+            viewing_told: None,
         }
     }
 

@@ -32,6 +32,15 @@ impl Runs {
         }
     }
 
+    /// Whether everything from the first sequence to this one has arrived.
+    pub(super) fn begins_through(&self, sequence: u64) -> bool {
+        self.forgotten_through == 0
+            && self
+                .runs
+                .first()
+                .is_some_and(|run| run.first == 1 && sequence <= run.last)
+    }
+
     /// Whether taking `sequence`, which has not arrived, makes one more hole.
     pub(super) fn opens_hole(&self, sequence: u64) -> bool {
         let at = self.runs.partition_point(|run| run.last < sequence);

@@ -1,7 +1,7 @@
 //! What fails, with which reason, and that nothing beside it suffers.
 
 use prost::Message;
-use returnpath_refinery::{EPOCHS_MAX, HOLES_MAX, PROOF_KEYS_MAX};
+use returnpath_refinery::{Destination, EPOCHS_MAX, HOLES_MAX, PROOF_KEYS_MAX};
 use returnpath_shared::{
     BATCH_EVENTS_MAX, Lane, Stream, UNPACKED_BYTES_MAX,
     wire::{self, Codec, RejectionReason},
@@ -370,5 +370,6 @@ fn starts_beyond_the_bound_are_rejected_until_the_box_releases_some() {
         [RejectionReason::Retired]
     );
     let state = snapshot(&running.partition);
-    assert!(state[&b"box-1"[..]].as_ref().unwrap().len() < 256);
+    let key = (Destination::State, b"box-1".to_vec());
+    assert!(state[&key].as_ref().unwrap().len() < 256);
 }

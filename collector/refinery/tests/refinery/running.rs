@@ -152,6 +152,13 @@ impl Batch {
         }
     }
 
+    /// Carries these events.
+    pub(crate) fn carries(mut self, events: impl IntoIterator<Item = Event>) -> Self {
+        let events = events.into_iter();
+        self.events = events.map(|event| event.encode_to_vec()).collect();
+        self
+    }
+
     pub(crate) fn events(mut self, events: impl IntoIterator<Item = Short>) -> Self {
         let events = events.into_iter();
         self.events = events.map(|short| short.event().encode_to_vec()).collect();
@@ -212,6 +219,7 @@ pub(crate) struct Out {
     pub(crate) refined: Vec<wire::Refined>,
     pub(crate) streams: Vec<Stream>,
     pub(crate) rejected: Vec<wire::Rejected>,
+    pub(crate) opportunities: Vec<wire::Opportunity>,
 }
 
 impl Out {
@@ -224,8 +232,8 @@ impl Out {
     }
 }
 
-/// The changelog as a compacted topic keeps it.
-pub(crate) type Changelog = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// The changelog and the profiles as compacted topics keep them.
+pub(crate) type Changelog = BTreeMap<(Destination, Vec<u8>), Option<Vec<u8>>>;
 
 /// A partition and what its shell keeps.
 pub(crate) struct Running {
@@ -283,9 +291,9 @@ impl Running {
         let mut out = Output::new();
         self.partition.changes(&mut out);
         for record in out.records() {
-            assert_eq!(record.destination, Destination::State);
             let value = record.value.map(<[u8]>::to_vec);
-            self.changelog.insert(record.key.to_vec(), value);
+            let key = (record.destination, record.key.to_vec());
+            self.changelog.insert(key, value);
         }
         self.partition.commit()
     }
@@ -293,8 +301,8 @@ impl Running {
     /// A partition on another node, loaded from the changelog.
     pub(crate) fn restored(&self) -> Partition {
         let mut partition = Partition::with_limits(self.limits);
-        for (key, value) in &self.changelog {
-            partition.restore(key, value.as_deref()).unwrap();
+        for ((destination, key), value) in &self.changelog {
+            restore(&mut partition, *destination, key, value.as_deref());
         }
         partition
     }
@@ -306,8 +314,36 @@ pub(crate) fn snapshot(partition: &Partition) -> Changelog {
     partition.snapshot(&mut out);
     let records = out.records();
     records
-        .map(|record| (record.key.to_vec(), record.value.map(<[u8]>::to_vec)))
+        .map(|record| {
+            let value = record.value.map(<[u8]>::to_vec);
+            ((record.destination, record.key.to_vec()), value)
+        })
         .collect()
+}
+
+/// Gives back one record that a partition wrote of itself.
+pub(crate) fn restore(
+    partition: &mut Partition,
+    destination: Destination,
+    key: &[u8],
+    value: Option<&[u8]>,
+) {
+    match destination {
+        Destination::State => partition.restore(key, value).unwrap(),
+        Destination::Device => partition.restore_profile(key, value).unwrap(),
+        Destination::Refined(_) | Destination::Rejected | Destination::Opportunity => {
+            panic!("an output among the state")
+        }
+    }
+}
+
+/// The profile of a box, as a snapshot tells it.
+pub(crate) fn profile(partition: &Partition, device: &str) -> wire::DeviceProfile {
+    let key = (Destination::Device, device.as_bytes().to_vec());
+    snapshot(partition)[&key]
+        .as_deref()
+        .map(|value| wire::DeviceProfile::decode(value).unwrap())
+        .unwrap()
 }
 
 pub(crate) fn read(out: &Output) -> Out {
@@ -326,9 +362,14 @@ pub(crate) fn read(out: &Output) -> Out {
                 assert_eq!(record.key, rejected.key);
                 read.rejected.push(rejected);
             }
-            Destination::State | Destination::Device | Destination::Opportunity => {
-                panic!("state among the outputs")
+            Destination::Opportunity => {
+                let opportunity = wire::Opportunity::decode(value).unwrap();
+                let profile = opportunity.profile.as_ref().unwrap();
+                assert_eq!(record.key, profile.device_id.as_bytes());
+                assert_eq!(opportunity.refined.as_ref(), read.refined.last());
+                read.opportunities.push(opportunity);
             }
+            Destination::State | Destination::Device => panic!("state among the outputs"),
         }
     }
     read

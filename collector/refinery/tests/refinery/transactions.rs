@@ -1,10 +1,10 @@
 //! Exactness across duplicates, releases, aborts and restarts.
 
-use returnpath_refinery::{INCARNATION_ORDER_MS, Moment, Output, RELEASED_EPOCHS_MAX};
+use returnpath_refinery::{Destination, INCARNATION_ORDER_MS, Moment, Output, RELEASED_EPOCHS_MAX};
 use returnpath_shared::{Lane, Ordinal, wire::RejectionReason};
 
 use crate::running::{
-    Batch, Changelog, NOW_UNIX_MS, Out, Running, Short, TUNE, epoch, id, snapshot,
+    Batch, Changelog, NOW_UNIX_MS, Out, Running, Short, TUNE, epoch, id, restore, snapshot,
 };
 
 #[test]
@@ -63,7 +63,9 @@ fn a_transaction_writes_each_changed_record_once_and_unchanged_ones_never() {
     let mut out = Output::new();
     running.partition.changes(&mut out);
     let keys: Vec<_> = out.records().map(|record| record.key.to_vec()).collect();
-    assert_eq!(keys, [&b"box-1"[..], b"box-1#clock"]);
+    assert_eq!(keys, [&b"box-1"[..], &b"box-1#clock"[..], &b"box-1"[..]]);
+    let last = out.records().last().unwrap().destination;
+    assert_eq!(last, Destination::Device);
     running.commit();
 
     running.refine(&Batch::new(5));
@@ -238,8 +240,8 @@ fn a_partition_is_restored_from_its_changelog() {
     assert_eq!(running.changelog, snapshot(&running.partition));
 
     let mut emptied = running.restored();
-    for key in running.changelog.keys() {
-        emptied.restore(key, None).unwrap();
+    for (destination, key) in running.changelog.keys() {
+        restore(&mut emptied, *destination, key, None);
     }
     assert_eq!(snapshot(&emptied), Changelog::new());
 }
