@@ -2,6 +2,7 @@
 
 mod arguments;
 mod completions;
+mod decisions;
 mod emit;
 mod help;
 mod status;
@@ -21,7 +22,8 @@ use crate::{
     config::{self, Config, ConfigError},
     exit::Exit,
     identity::Identity,
-    run,
+    run, steering,
+    trust::Keys,
 };
 
 /// Stack of the thread that resolves names; the C library wants some.
@@ -44,6 +46,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::CheckConfig { config } => check_config(&config),
         Command::Run { config } => run_agent(&config),
         Command::Emit { socket, input } => emit::emit(&socket_path(socket), input),
+        Command::Decisions {
+            socket,
+            form,
+            until,
+        } => decisions::decisions(&socket_path(socket), form, until),
         Command::Status { socket, format } => status::status(&socket_path(socket), format),
     }
 }
@@ -104,7 +111,19 @@ fn check_config(path: &Path) -> Exit {
     for key in &loaded.unknown {
         complain(&format!("warning: unknown key {key} is ignored"));
     }
-    let Config { identity, .. } = &loaded.config;
+    let Config {
+        identity, trust, ..
+    } = &loaded.config;
+    for (keys, purpose) in [
+        (&trust.decision_keys, returnpath_slots::PURPOSE),
+        (&trust.config_keys, steering::PURPOSE),
+    ] {
+        let Some(path) = keys else { continue };
+        if let Err(error) = Keys::load(path, purpose) {
+            complain(&describe(&error));
+            return Exit::Configuration;
+        }
+    }
     match Identity::load(&identity.files) {
         Err(error) => {
             complain(&describe(&error));

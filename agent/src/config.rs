@@ -45,6 +45,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// The connection to the broker.
     pub link: LinkSettings,
+    /// Whose decisions and configuration are obeyed.
+    pub trust: TrustConfig,
     /// How the clock is known to be right.
     pub clock: SyncSource,
     /// How often the agent reports on itself; `None` never.
@@ -90,6 +92,18 @@ pub struct Allowance {
     pub uid: u32,
     /// What it may send.
     pub kinds: Vec<Kind>,
+    /// Whether it may follow decisions.
+    pub decisions: bool,
+}
+
+/// `[trust]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrustConfig {
+    /// File of the public keys that sign decisions; without it none is taken.
+    pub decision_keys: Option<PathBuf>,
+    /// File of the public keys that sign configuration; without it none is
+    /// taken.
+    pub config_keys: Option<PathBuf>,
 }
 
 /// `[queue]`
@@ -223,6 +237,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let queue = queue(&mut reader.section("queue"));
     let batch = batch(&mut reader.section("batch"));
     let link = link(&mut reader.section("link"));
+    let trust = trust(&mut reader.section("trust"));
     let clock = reader.section("clock").optional_text("synchronised_file");
     let health_min = reader.section("health").integer("interval_min", 0, 1_440);
     let log_level = reader.section("log").parsed(
@@ -246,6 +261,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         queue: queue?,
         batch: batch?,
         link: link?,
+        trust: trust?,
         clock: clock?.map_or(SyncSource::Kernel, |path| SyncSource::File(path.into())),
         health_interval: match health_min? {
             0 => None,
@@ -297,9 +313,13 @@ fn intake(section: &mut Section<'_, '_>) -> Option<IntakeConfig> {
         let kinds = entry.texts("kinds", "kinds that clients may send", 0, 64, |name| {
             Kind::named(name).filter(|kind| !kind.is_agents_own())
         });
+        let follow = entry.optional_texts("follow", "\"decisions\"", 1, |name| {
+            (name == "decisions").then_some(())
+        });
         Some(Allowance {
             uid: u32::try_from(uid?).ok()?,
             kinds: kinds?,
+            decisions: !follow?.is_empty(),
         })
     });
     Some(IntakeConfig {
@@ -381,6 +401,15 @@ fn link(section: &mut Section<'_, '_>) -> Option<LinkSettings> {
         reconnect_wait_base: Duration::from_millis(reconnect_wait_base_ms?),
         reconnect_wait_max: Duration::from_secs(reconnect_wait_max_s?),
         reconnect_spread: Duration::from_millis(reconnect_spread_ms?),
+    })
+}
+
+fn trust(section: &mut Section<'_, '_>) -> Option<TrustConfig> {
+    let decision_keys = section.optional_text("decision_keys");
+    let config_keys = section.optional_text("config_keys");
+    Some(TrustConfig {
+        decision_keys: decision_keys?.map(PathBuf::from),
+        config_keys: config_keys?.map(PathBuf::from),
     })
 }
 

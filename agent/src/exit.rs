@@ -8,10 +8,11 @@ pub enum Exit {
     /// As it should.
     Success = 0,
     /// `emit`: an event was refused; sending it again does not help.
+    /// `decisions`: this user may not follow, or the agent takes none.
     Refused = 1,
     /// The command line is wrong.
     Usage = 64,
-    /// `emit`, `status`: no agent answers on the socket.
+    /// `emit`, `decisions`, `status`: no agent answers on the socket.
     Unavailable = 69,
     /// A part of the agent ended unasked; start it again.
     Software = 70,

@@ -153,7 +153,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityErr
     Ok(chain)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
+/// A small file, whole.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     let read = || {
         let length = fs::metadata(path)?.len();
         if length > PEM_BYTES_MAX {

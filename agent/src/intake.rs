@@ -26,11 +26,16 @@ use tracing::{debug, warn};
 
 pub use self::{
     answer::{Answer, RefusalReason},
-    permission::Permissions,
+    permission::{Permissions, Permitted},
     request::{Refusal, Request, parse},
     socket::{SocketError, SocketFile},
 };
 use crate::config::IntakeConfig;
+
+/// Decisions on their way to a client that follows: as many as can be open at
+/// once, so that the first ones always fit. A client that lets them pile up is
+/// disconnected, and gets what is open when it comes back.
+const FOLLOWED_MAX: usize = returnpath_slots::HELD_MAX;
 
 /// Requests on their way to the event loop. Small, because it is what one
 /// client can put before another's request; senders wait in turn.
@@ -50,6 +55,8 @@ pub struct Incoming {
 pub struct Reply {
     id: Option<Value>,
     answers: mpsc::Sender<String>,
+    /// For a request to follow.
+    decisions: Option<mpsc::Sender<Arc<str>>>,
 }
 
 impl Reply {
@@ -60,6 +67,33 @@ impl Reply {
         if self.answers.try_send(line).is_err() {
             debug!("a client left before its answer");
         }
+    }
+
+    /// Answers that decisions follow, and lets them.
+    #[must_use]
+    pub fn follow(mut self) -> Option<Following> {
+        let decisions = self.decisions.take();
+        self.send(&Answer::Following);
+        decisions.map(Following)
+    }
+}
+
+/// The way to a client that follows decisions. Dropped, it ends the client.
+#[derive(Debug)]
+pub struct Following(mpsc::Sender<Arc<str>>);
+
+impl Following {
+    /// Sends a line, with its newline. Never waits; `false` when the client is
+    /// gone or does not read: it is to be dropped then.
+    #[must_use]
+    pub fn send(&self, line: Arc<str>) -> bool {
+        self.0.try_send(line).is_ok()
+    }
+
+    /// Whether the client is gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.0.is_closed()
     }
 }
 

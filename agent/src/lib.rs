@@ -17,3 +17,5 @@ pub mod link;
 pub mod process;
 pub mod queue;
 pub mod run;
+pub mod steering;
+pub mod trust;

@@ -10,6 +10,7 @@ mod mount;
 mod rows;
 mod salvage;
 mod schema;
+mod way_back;
 
 use std::{
     collections::VecDeque,
@@ -18,6 +19,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     thread,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use returnpath_delivery::{
     Commit, CommitOutcome, LedgerRow, PoweredMark, ProofId, StartRow, StoredBatch,
 };
 use returnpath_shared::{BatchId, Epoch, Incarnation, MOUNT_OPTIONS_BYTES_MAX, wire};
+use returnpath_slots::{BindOutcome, Row as SlotRow, Slot};
 use rusqlite::ErrorCode;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -34,9 +37,10 @@ use self::{
     file::QueueFile,
     salvage::{Opened, Paths},
 };
+use crate::steering::StoredConfig;
 
 /// Requests on their way to the thread. The core has one commit and a window
-/// of loads under way; what exceeds this waits on the loop's side.
+/// of loads under way, decisions bind one by one; what exceeds this waits on the loop's side.
 const REQUESTS_MAX: usize = 16;
 
 /// Outcomes on their way back. The thread waits when the loop is behind.
@@ -117,6 +121,10 @@ pub struct Found {
     pub powered: Option<PoweredMark>,
     /// Latest trusted wall clock of earlier runs, seconds since 1970.
     pub trusted_unix_s: u64,
+    /// Slots that are bound to a decision.
+    pub slots: Vec<SlotRow>,
+    /// The configuration that the cloud set.
+    pub config: Option<StoredConfig>,
     /// Type and options of the file system.
     pub mount_options: String,
 }
@@ -177,6 +185,8 @@ impl OpenQueue {
                 unclean: started.facts.starts,
                 powered: started.facts.powered,
                 trusted_unix_s: started.trusted_unix_s,
+                slots: started.way_back.slots,
+                config: started.way_back.config,
                 mount_options: mount::options(directory, MOUNT_OPTIONS_BYTES_MAX),
             },
             paths,
@@ -204,6 +214,8 @@ impl OpenQueue {
                 unclean: Vec::new(),
                 powered: None,
                 trusted_unix_s: 0,
+                slots: Vec::new(),
+                config: None,
                 mount_options: String::new(),
             },
         }
@@ -276,6 +288,18 @@ pub enum Request {
         /// Epochs of which the core holds batches in the old file.
         epochs: Vec<Epoch>,
     },
+    /// Bind a slot, synced to the medium, before anything else is done.
+    Bind {
+        /// Names it in [`Outcome::Bound`].
+        number: u64,
+        /// The row.
+        row: SlotRow,
+    },
+    /// Slots that are not needed any more; they leave with the next commit. Has
+    /// no outcome.
+    Forget(Vec<Slot>),
+    /// Store the cloud's configuration, synced to the medium.
+    StoreConfig(StoredConfig),
     /// A trusted wall clock, seconds since 1970, to be kept with the next
     /// commit. Has no outcome.
     Trusted(u64),
@@ -292,6 +316,22 @@ pub enum Outcome {
         number: u64,
         /// How it went.
         outcome: CommitOutcome,
+    },
+    /// Of a binding.
+    Bound {
+        /// Its number.
+        number: u64,
+        /// How it went.
+        outcome: BindOutcome,
+        /// How long the file took for it.
+        took: Duration,
+    },
+    /// Of configuration.
+    ConfigStored {
+        /// Its version.
+        version: u64,
+        /// How it went.
+        outcome: BindOutcome,
     },
     /// Of a load.
     Loaded {
@@ -320,8 +360,9 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Queue {
     requests: mpsc::Sender<Request>,
-    /// What did not fit into the channel; bounded by what the core has under
-    /// way: one commit or rebuild, and a window of loads.
+    /// What did not fit into the channel; bounded by what the cores have under
+    /// way: one commit or rebuild, a window of loads, and the slots that may be
+    /// bound at once.
     waiting: VecDeque<Request>,
     outcomes: mpsc::Receiver<Outcome>,
 }
@@ -407,6 +448,25 @@ impl Worker {
                 incarnation,
                 epochs,
             } => self.rebuild(&epochs, incarnation),
+            Request::Bind { number, row } => {
+                let began = Instant::now();
+                let outcome = self.entrust(|file| file.bind(number, &row));
+                Outcome::Bound {
+                    number,
+                    outcome,
+                    took: began.elapsed(),
+                }
+            }
+            Request::Forget(slots) => {
+                if let Some(file) = &mut self.file {
+                    file.forget(slots);
+                }
+                return None;
+            }
+            Request::StoreConfig(config) => Outcome::ConfigStored {
+                version: config.version,
+                outcome: self.entrust(|file| file.store_config(&config)),
+            },
             Request::Trusted(unix_s) => {
                 if let Some(file) = &mut self.file {
                     file.set_trusted_unix_s(unix_s);
@@ -420,6 +480,15 @@ impl Worker {
                 Outcome::Closed
             }
         })
+    }
+
+    /// Carries out a small commit, if there is a file to be trusted with it.
+    fn entrust(&mut self, commit: impl FnOnce(&mut QueueFile) -> CommitOutcome) -> BindOutcome {
+        let file = self.file.as_mut().filter(|file| !file.is_damaged());
+        match file.map(commit) {
+            Some(CommitOutcome::Done) => BindOutcome::Done,
+            Some(CommitOutcome::RolledBack | CommitOutcome::Failed) | None => BindOutcome::Failed,
+        }
     }
 
     fn rebuild(&mut self, epochs: &[Epoch], incarnation: Incarnation) -> Outcome {

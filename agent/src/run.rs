@@ -8,18 +8,20 @@
 //! broker told, exit. A part that ends unasked ends the process; the supervisor
 //! starts it anew.
 
+mod decisions;
+mod linked;
+mod opening;
 mod report;
 mod settings;
+mod steered;
 
 use std::{collections::BTreeMap, future::pending, io, num::NonZeroU32, time::Duration};
 
-use prost::Message as _;
 use returnpath_delivery::{
-    Acceptance, Answer as LaterAnswer, BootFacts, ClientToken, CommitOutcome, Delivery, Dial,
-    Effect, FirstAnswer, Input, Loss, PubAckOutcome, Publish, Reconnect, SendingClock, Start,
-    Unreadable, Uptime,
+    Acceptance, Answer as LaterAnswer, ClientToken, CommitOutcome, Delivery, Dial, Effect,
+    FirstAnswer, Input, Reconnect, Unreadable, Uptime,
 };
-use returnpath_shared::{DeviceId, Epoch, Incarnation, wire};
+use returnpath_shared::{DeviceId, Epoch};
 use rustix::process::getuid;
 use thiserror::Error;
 use tokio::{
@@ -36,12 +38,12 @@ use crate::{
     intake::{
         Answer, Incoming, Intake, Permissions, Refusal, RefusalReason, Reply, Request, SocketError,
     },
-    link::{
-        Acknowledgement, CloseReason, Link, LinkConfig, LinkEvent, ListensTo, PublishError,
-        TlsError, client_config,
-    },
-    queue::{self, OpenQueue, Outcome, Queue, QueueError},
+    link::{Link, LinkConfig, LinkEvent, ListensTo, TlsError, client_config},
+    queue::{self, Outcome, Queue, QueueError},
+    trust::TrustError,
 };
+
+use self::{decisions::Decisions, steered::Steered};
 
 /// Requests taken before effects are carried out: amortises them in a burst,
 /// and is short against the 50 ms that no client may wait.
@@ -68,6 +70,9 @@ pub enum RunError {
         /// From the certificate.
         certified: DeviceId,
     },
+    /// A file of public keys cannot be used.
+    #[error("trust")]
+    Trust(#[from] TrustError),
     /// Certificate and key cannot be used.
     #[error("identity")]
     Tls(#[from] TlsError),
@@ -90,7 +95,9 @@ impl RunError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Identity(_) | Self::OtherDevice { .. } | Self::Tls(_) => Exit::Configuration,
+            Self::Identity(_) | Self::OtherDevice { .. } | Self::Tls(_) | Self::Trust(_) => {
+                Exit::Configuration
+            }
             Self::Socket(SocketError::Group { .. }) => Exit::Configuration,
             Self::Socket(SocketError::InUse { .. }) => Exit::TemporaryFailure,
             Self::Queue(error) if error.is_in_use() => Exit::TemporaryFailure,
@@ -107,7 +114,7 @@ impl RunError {
 /// When it cannot start, or a part ends unasked.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut agent = Agent::start(config)?;
-    agent.carry_out_effects();
+    agent.carry_out(Uptime(clock::uptime_ms()));
     let stopping = loop {
         let event = agent.next().await;
         agent.apply(event)?;
@@ -144,6 +151,8 @@ struct Agent {
     queue: Queue,
     link: Link,
     intake: Intake,
+    decisions: Decisions,
+    steered: Steered,
     terminate: Signal,
     interrupt: Signal,
 
@@ -179,19 +188,35 @@ impl Agent {
                 certified: identity.device,
             });
         }
-        let mut open = open_queue(&config)?;
+        let mut open = opening::queue(&config)?;
         let trusted = TrustedTime::new(open.found().trusted_unix_s);
         let tls = client_config(&identity, trusted.clone())?;
+        let steered = Steered::new(&config, &identity.device, open.found())?;
+        let listens_to = ListensTo {
+            decisions: steered.in_force().decision_keys.is_some(),
+            config: steered.listens(),
+        };
         // Last of what can fail by configuration, so that no client connects
         // to an agent that does not start.
-        let permissions = Permissions::new(getuid().as_raw(), &config.intake.allow);
+        let permissions = Permissions::new(
+            getuid().as_raw(),
+            &config.intake.allow,
+            listens_to.decisions,
+        );
         let intake = Intake::listen(&config.intake, permissions)?;
 
         let now = Uptime(clock::uptime_ms());
         let has_file = open.has_file();
-        let start = start(&open, &config);
+        let start = opening::start(&open, &config);
         let epoch = start.epoch;
-        let settings = settings::delivery(&config);
+        let decisions = Decisions::new(
+            &identity.device,
+            start.boot_id,
+            open.found(),
+            steered.in_force().decision_keys.clone(),
+            now,
+        );
+        let settings = settings::delivery(&config, steered.in_force().pace);
         let mut delivery = open.each_batch(|batches| Delivery::new(settings, start, batches, now));
         if !has_file {
             delivery.handle(Input::RebuildFailed, now);
@@ -203,7 +228,7 @@ impl Agent {
             .and_then(NonZeroU32::new)
             .unwrap_or(NonZeroU32::MIN);
         let mut reconnect = Reconnect::new(
-            settings::reconnect(&config),
+            settings::reconnect(&config, steered.in_force().reconnect_spread),
             &identity.device,
             addresses,
             clock::random_u64(),
@@ -217,7 +242,7 @@ impl Agent {
             connect_timeout: config.link.connect_timeout,
             acknowledgement_timeout: config.link.acknowledgement_timeout,
             in_flight_max: settings::IN_FLIGHT_MAX,
-            listens_to: ListensTo::default(),
+            listens_to,
         };
         let link = Link::new(link_config, epoch);
         info!(
@@ -235,6 +260,8 @@ impl Agent {
             queue: open.spawn()?,
             link,
             intake,
+            decisions,
+            steered,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             reconnect,
@@ -282,6 +309,7 @@ impl Agent {
             .map(|began| began.plus(self.config.shutdown_deadline));
         [
             self.delivery.poll_timeout(),
+            self.decisions.due(),
             self.dial.map(|dial| dial.at),
             clock_due,
             self.health_due,
@@ -313,8 +341,19 @@ impl Agent {
             Event::Timer => self.timer(now),
             Event::Stop => self.stop(now),
         }
-        self.carry_out_effects();
+        self.carry_out(now);
         Ok(())
+    }
+
+    /// Carries out what both cores want, until neither wants anything: what is
+    /// told becomes an event, and its answer may let a slot be forgotten.
+    fn carry_out(&mut self, now: Uptime) {
+        loop {
+            self.carry_out_decisions(now);
+            if !self.carry_out_effects(now) {
+                return;
+            }
+        }
     }
 
     fn request(&mut self, incoming: Incoming, now: Uptime) {
@@ -324,6 +363,10 @@ impl Agent {
             Request::Status => {
                 let report = self.report(now);
                 reply.send(&Answer::Report(report));
+                return;
+            }
+            Request::FollowDecisions => {
+                self.decisions.follow(reply, now);
                 return;
             }
         };
@@ -372,6 +415,14 @@ impl Agent {
                 self.delivery
                     .handle(Input::Committed { number, outcome }, now);
             }
+            Outcome::Bound {
+                number,
+                outcome,
+                took,
+            } => self.decisions.bound(number, outcome, took, now),
+            Outcome::ConfigStored { version, outcome } => {
+                self.config_stored(version, outcome, now);
+            }
             Outcome::Loaded { id, bytes } => {
                 let bytes = bytes.ok_or(Unreadable);
                 self.delivery.handle(Input::Loaded { id, bytes }, now);
@@ -383,48 +434,12 @@ impl Agent {
             } => {
                 self.epoch = epoch;
                 self.delivery.rebuilt(epoch, copied, declared, now);
+                self.store_again();
             }
             Outcome::RebuildFailed => self.delivery.handle(Input::RebuildFailed, now),
             // Asked for in `finish` only.
             Outcome::Closed => {}
         }
-    }
-
-    fn linked(&mut self, event: LinkEvent, now: Uptime) {
-        match event {
-            LinkEvent::Connected => {
-                info!("connected");
-                self.connections = self.connections.saturating_add(1);
-                self.link_error = None;
-                self.reconnect.connected(now);
-                self.delivery.handle(Input::LinkUp, now);
-            }
-            LinkEvent::Acknowledged { id, answer } => {
-                let outcome = match answer {
-                    Acknowledgement::Taken => PubAckOutcome::Ok,
-                    Acknowledgement::Refused(reason) => PubAckOutcome::Refused(reason),
-                    Acknowledgement::Later => PubAckOutcome::Retry,
-                };
-                self.delivery.handle(Input::PubAck { id, outcome }, now);
-            }
-            LinkEvent::Receipt(receipt) => self.delivery.handle(Input::Receipt(&receipt), now),
-            // Not listened to.
-            LinkEvent::Decision(_) | LinkEvent::Config(_) => {}
-            LinkEvent::Closed(reason) => self.disconnected(&reason, now),
-        }
-    }
-
-    fn disconnected(&mut self, reason: &CloseReason, now: Uptime) {
-        let loss = if reason.is_by_broker() {
-            Loss::ByBroker
-        } else {
-            Loss::Other
-        };
-        let dial = self.reconnect.lost(loss, now);
-        warn!(%reason, next_in = ?dial.at.since(now), "not connected");
-        self.link_error = Some(reason.to_string());
-        self.dial = Some(dial);
-        self.delivery.handle(Input::LinkDown, now);
     }
 
     fn timer(&mut self, now: Uptime) {
@@ -440,11 +455,13 @@ impl Agent {
             self.health_due = Some(now.plus(interval));
             let status = self.delivery.status(now);
             let counters = self.intake.counters();
-            let health = report::health(&status, self.reconnects(), counters, now.0);
+            let way_back = self.way_back(now);
+            let health = report::health(&status, self.reconnects(), counters, &way_back, now.0);
             let token = self.token();
             // A busy agent skips a report on itself; the next one says more.
             let _acceptance = self.delivery.accept(health, token, now);
         }
+        self.decisions.slots.tick(now.0);
         self.delivery.tick(now);
     }
 
@@ -489,12 +506,16 @@ impl Agent {
     }
 
     /// Carries out what the core wants, in order, until it wants nothing.
-    fn carry_out_effects(&mut self) {
+    /// Says whether there was anything.
+    fn carry_out_effects(&mut self, now: Uptime) -> bool {
+        let mut any = false;
         while let Some(effect) = self.delivery.poll_effect() {
+            any = true;
             match effect {
                 Effect::Publish(publish) => self.publish(publish),
                 Effect::Commit(commit) => self.queue.request(queue::Request::Commit(commit)),
                 Effect::Load(id) => self.queue.request(queue::Request::Load(id)),
+                Effect::Answer { token, .. } if self.told(token, now) => {}
                 Effect::Answer { token, answer } => {
                     if let Some(reply) = self.waiting.remove(&token) {
                         reply.send(&match answer {
@@ -510,29 +531,14 @@ impl Agent {
                 Effect::Rebuild { epochs } => {
                     error!("the queue file is given up; making a new one");
                     self.queue.request(queue::Request::Rebuild {
-                        incarnation: new_incarnation(),
+                        incarnation: opening::new_incarnation(),
                         epochs,
                     });
                 }
                 Effect::Stopped => self.core_stopped = true,
             }
         }
-    }
-
-    fn publish(&mut self, publish: Publish) {
-        let now = Uptime(clock::uptime_ms());
-        let (id, lane) = (publish.id, publish.lane);
-        let envelope = publish.into_envelope(SendingClock {
-            uptime: now,
-            unix_ms: clock::unix_ms(),
-            synchronised: self.trusted.is_synchronised(),
-        });
-        let outcome = match self.link.publish(id, lane, envelope.encode_to_vec().into()) {
-            Ok(()) => return,
-            Err(PublishError::Down | PublishError::Full) => PubAckOutcome::Retry,
-            Err(PublishError::TooLarge) => PubAckOutcome::Refused(wire::RefusalReason::TooLarge),
-        };
-        self.delivery.handle(Input::PubAck { id, outcome }, now);
+        any
     }
 
     fn report(&self, now: Uptime) -> serde_json::Value {
@@ -548,8 +554,18 @@ impl Agent {
                 queue_file_bytes: queue::size_bytes(&self.config.queue.directory),
                 queue_bytes_max: self.config.queue.bytes_max,
                 counters: self.intake.counters(),
+                way_back: self.way_back(now),
             },
         )
+    }
+
+    fn way_back(&self, now: Uptime) -> report::WayBack {
+        report::WayBack {
+            decisions: self.decisions.facts(now),
+            decisions_served: self.steered.in_force().decision_keys.is_some(),
+            config_version: self.steered.version,
+            config_refused: self.steered.refused().collect(),
+        }
     }
 
     fn reconnects(&self) -> u32 {
@@ -577,49 +593,5 @@ impl Agent {
         self.link.disconnect(DISCONNECT_GRACE).await;
         // Clients' tasks wrote their answers while the two above waited.
         info!("stopped");
-    }
-}
-
-/// Opens the queue. Where the medium fails, the box goes on without a file;
-/// where the configuration is wrong, people must know at once.
-fn open_queue(config: &Config) -> Result<OpenQueue, QueueError> {
-    let directory = &config.queue.directory;
-    let bytes_max = config.queue.bytes_max;
-    let incarnation = new_incarnation();
-    match OpenQueue::open(directory, bytes_max, incarnation) {
-        Err(error) if !error.is_in_use() && !error.is_configuration() => {
-            error!(%error, "there is no queue file: going on in memory");
-            Ok(OpenQueue::without_file(directory, bytes_max, incarnation))
-        }
-        opened => opened,
-    }
-}
-
-fn new_incarnation() -> Incarnation {
-    loop {
-        if let Some(incarnation) = Incarnation::new(clock::random_u64()) {
-            return incarnation;
-        }
-    }
-}
-
-fn start(open: &OpenQueue, config: &Config) -> Start {
-    let found = open.found();
-    Start {
-        epoch: found.epoch,
-        boot_id: clock::boot_id(),
-        facts: BootFacts {
-            model: config.identity.model.clone(),
-            firmware: config.identity.firmware.clone(),
-            agent_version: env!("CARGO_PKG_VERSION").into(),
-            sqlite_version: queue::sqlite_version().into(),
-            mount_options: found.mount_options.clone(),
-        },
-        ledger: found.ledger.clone(),
-        proof_ids: found.proof_ids.clone(),
-        anchors: found.anchors.clone(),
-        unclean: found.unclean.clone(),
-        powered: found.powered,
-        seed: clock::random_u64(),
     }
 }

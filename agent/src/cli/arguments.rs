@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::{
     SocketFrom,
     completions::Shell,
+    decisions::{Form, Until},
     emit::{self, EmitInput},
 };
 
@@ -30,6 +31,11 @@ pub(super) enum Command {
         socket: SocketFrom,
         format: StatusFormat,
     },
+    Decisions {
+        socket: SocketFrom,
+        form: Form,
+        until: Until,
+    },
     CheckConfig {
         config: PathBuf,
     },
@@ -47,9 +53,11 @@ pub(super) enum StatusFormat {
 pub(super) enum ArgumentError {
     #[error("{0}")]
     Words(#[from] lexopt::Error),
-    #[error("a command is needed: run, emit, status, check-config or completions")]
+    #[error("a command is needed: run, emit, decisions, status, check-config or completions")]
     NoCommand,
-    #[error("{0} is no command; there are run, emit, status, check-config and completions")]
+    #[error(
+        "{0} is no command; there are run, emit, decisions, status, check-config and completions"
+    )]
     UnknownCommand(String),
     #[error("completions needs a shell: bash, zsh or fish")]
     Shell,
@@ -107,6 +115,7 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command
             Ok(Command::Status { socket, format })
         }
         "emit" => parse_emit(parser),
+        "decisions" => parse_decisions(parser),
         "completions" => match parser.next()? {
             Some(Arg::Value(shell)) => Shell::named(&shell.to_string_lossy())
                 .map(Command::Completions)
@@ -156,6 +165,33 @@ fn parse_emit(mut parser: Parser) -> Result<Command, ArgumentError> {
     Ok(Command::Emit { socket, input })
 }
 
+fn parse_decisions(mut parser: Parser) -> Result<Command, ArgumentError> {
+    let mut socket = SocketFrom::Config(CONFIG.into());
+    let mut form = Form::Human;
+    let mut until = Until::Shown;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("json") => form = Form::Json,
+            Arg::Long("follow") | Arg::Short('f') => until = Until::Ended,
+            Arg::Long("config") | Arg::Short('c') => {
+                socket = SocketFrom::Config(parser.value()?.into());
+            }
+            Arg::Long("socket") | Arg::Short('s') => {
+                socket = SocketFrom::Path(parser.value()?.into());
+            }
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            other @ (Arg::Long(_) | Arg::Short(_) | Arg::Value(_)) => {
+                return Err(other.unexpected().into());
+            }
+        }
+    }
+    Ok(Command::Decisions {
+        socket,
+        form,
+        until,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +238,22 @@ mod tests {
                     input: EmitInput::Given(vec![json!({"power": {}})]),
                 },
             ),
+            (
+                &["decisions", "-f", "--json", "-s", "s"],
+                Command::Decisions {
+                    socket: SocketFrom::Path("s".into()),
+                    form: Form::Json,
+                    until: Until::Ended,
+                },
+            ),
+            (
+                &["decisions"],
+                Command::Decisions {
+                    socket: SocketFrom::Config(CONFIG.into()),
+                    form: Form::Human,
+                    until: Until::Shown,
+                },
+            ),
             (&["completions", "zsh"], Command::Completions(Shell::Zsh)),
         ] {
             assert_eq!(parsed(words).unwrap(), command, "{words:?}");
@@ -220,6 +272,7 @@ mod tests {
             (&["emit", "--service-id", "1"], "--service-id"),
             (&["emit", "--kind", "film"], "film"),
             (&["status", "extra"], "extra"),
+            (&["decisions", "--all"], "--all"),
         ] {
             let error = parsed(words).unwrap_err().to_string();
             assert!(error.contains(part), "{words:?}: {error}");

@@ -35,11 +35,12 @@ const BASH: &str = r#"_returnpath_agent() {
         completions) COMPREPLY=($(compgen -W "bash zsh fish" -- "$word")); return ;;
     esac
     if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W "run emit status check-config completions --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "run emit decisions status check-config completions --help --version" -- "$word"))
         return
     fi
     case "${COMP_WORDS[1]}" in
         run|check-config) COMPREPLY=($(compgen -W "--config --help" -- "$word")) ;;
+        decisions) COMPREPLY=($(compgen -W "--follow --json --socket --config --help" -- "$word")) ;;
         status) COMPREPLY=($(compgen -W "--json --socket --config --help" -- "$word")) ;;
         emit) COMPREPLY=($(compgen -W "--kind --socket --config --help" -- "$word")) ;;
     esac
@@ -51,7 +52,7 @@ const ZSH: &str = r#"#compdef returnpath-agent
 _returnpath_agent() {
     local -a options
     if (( CURRENT == 2 )); then
-        compadd run emit status check-config completions --help --version
+        compadd run emit decisions status check-config completions --help --version
         return
     fi
     case "${words[CURRENT-1]}" in
@@ -60,6 +61,7 @@ _returnpath_agent() {
     esac
     case "${words[2]}" in
         run|check-config) compadd -- --config --help ;;
+        decisions) compadd -- --follow --json --socket --config --help ;;
         status) compadd -- --json --socket --config --help ;;
         emit) compadd -- --kind --socket --config --help ;;
         completions) compadd bash zsh fish ;;
@@ -68,16 +70,18 @@ _returnpath_agent() {
 compdef _returnpath_agent returnpath-agent
 "#;
 
-const FISH: &str = r"set -l commands run emit status check-config completions
+const FISH: &str = r"set -l commands run emit decisions status check-config completions
 complete -c returnpath-agent -f
 complete -c returnpath-agent -n __fish_use_subcommand -a run -d 'Run the agent'
 complete -c returnpath-agent -n __fish_use_subcommand -a emit -d 'Hand in events'
+complete -c returnpath-agent -n __fish_use_subcommand -a decisions -d 'Show ad decisions'
 complete -c returnpath-agent -n __fish_use_subcommand -a status -d 'Ask the running agent'
 complete -c returnpath-agent -n __fish_use_subcommand -a check-config -d 'Check a configuration'
 complete -c returnpath-agent -n __fish_use_subcommand -a completions -d 'Print a completion script'
-complete -c returnpath-agent -n '__fish_seen_subcommand_from run emit status check-config' -s c -l config -r -F
-complete -c returnpath-agent -n '__fish_seen_subcommand_from emit status' -s s -l socket -r -F
-complete -c returnpath-agent -n '__fish_seen_subcommand_from status' -l json
+complete -c returnpath-agent -n '__fish_seen_subcommand_from run emit decisions status check-config' -s c -l config -r -F
+complete -c returnpath-agent -n '__fish_seen_subcommand_from emit decisions status' -s s -l socket -r -F
+complete -c returnpath-agent -n '__fish_seen_subcommand_from decisions status' -l json
+complete -c returnpath-agent -n '__fish_seen_subcommand_from decisions' -s f -l follow
 complete -c returnpath-agent -n '__fish_seen_subcommand_from emit' -l kind -x -a 'tune viewing-heartbeat trick-play power display user-activity ad-opportunity ad-event consent custom health'
 complete -c returnpath-agent -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
 complete -c returnpath-agent -s h -l help

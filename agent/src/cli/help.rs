@@ -11,6 +11,9 @@ Usage:
   returnpath-agent emit [--socket PATH] --kind KIND [--FIELD VALUE...]
       Hands in events and prints the answers; without JSON, the lines of
       standard input. 'emit --help' has examples.
+  returnpath-agent decisions [--follow] [--json] [--socket PATH]
+      Shows the ad decisions that are open now; with --follow also each further
+      one as it comes, until stopped. With --json, as players get them.
   returnpath-agent status [--json] [--socket PATH]
       Asks the running agent for link, queue, counters and memory.
   returnpath-agent check-config [--config FILE]
@@ -27,7 +30,7 @@ Options:
 
 Exit codes:
    0  success
-   1  emit: an event was refused
+   1  emit: an event was refused; decisions: following was refused
   64  wrong command line
   69  no agent answers on the socket
   70  a part of the agent ended unasked

@@ -84,6 +84,14 @@ fn human(report: &Value) -> String {
             named.join(", ")
         }
     };
+    let config = match at("/config/version").as_u64() {
+        Some(0) | None => "as in the file".to_owned(),
+        Some(version) => format!("version {version} of the cloud's"),
+    };
+    let config = match by_reason("/config/refused").as_str() {
+        "none" => config,
+        refused => format!("{config}; refused: {refused}"),
+    };
     format!(
         "\
 device     {device}, epoch {epoch}, version {version}
@@ -98,6 +106,9 @@ events     {accepted} accepted, {receipted} receipted, {repeated} repeated, {bus
   dropped  {dropped}
 batches    {sent} sent, {resent} resent, {batches_receipted} receipted
 flash      {written} bytes written, {commits} commits, {synced} of them synced, {failed} failed
+decisions  {decisions_open} open, {decisions_bound} bound, {handed_over} handed over, {decisions_repeated} repeated, {followers} followers{decisions_off}
+  refused  {decisions_refused}
+config     {config}
 clients    {clients} connected, {turned_away} turned away, {too_slow} too slow
 process    {resident} bytes resident, {anonymous} anonymous, {cpu} ms of CPU
 clock      {clock}
@@ -129,6 +140,17 @@ clock      {clock}
         commits = text("/flash/commits"),
         synced = text("/flash/commitsSynced"),
         failed = text("/flash/commitsFailed"),
+        decisions_open = text("/decisions/open"),
+        decisions_bound = text("/decisions/bound"),
+        handed_over = text("/decisions/handedOver"),
+        decisions_repeated = text("/decisions/repeated"),
+        followers = text("/decisions/followers"),
+        decisions_off = if at("/decisions/taken") == true {
+            ""
+        } else {
+            " - none are taken (trust.decision_keys)"
+        },
+        decisions_refused = by_reason("/decisions/refused"),
         clients = text("/clients/connected"),
         turned_away = text("/clients/turnedAway"),
         too_slow = text("/clients/tooSlow"),

@@ -164,6 +164,20 @@ impl<'a> Section<'_, 'a> {
         }
     }
 
+    /// A list of texts in a form of their own; empty where it is left out.
+    pub(super) fn optional_texts<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        count_max: usize,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        if self.given.is_none_or(|given| !given.contains_key(key)) {
+            return Some(Vec::new());
+        }
+        self.texts(key, expected, 0, count_max, parse)
+    }
+
     /// An array of tables, each read as a section without defaults.
     pub(super) fn tables<T>(
         &mut self,

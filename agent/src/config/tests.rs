@@ -159,6 +159,7 @@ fn nobody_can_be_allowed_the_agents_own_kinds() {
     let line = r#"allow = [{ uid = 7, kinds = ["tune", "adEvent"] }]"#;
     let config = parse(&with("intake", line)).unwrap().config;
     let expected = Allowance {
+        decisions: false,
         uid: 7,
         kinds: vec![Kind::Tune, Kind::AdEvent],
     };

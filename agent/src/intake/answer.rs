@@ -26,7 +26,7 @@ pub enum RefusalReason {
     InvalidEvent,
     /// The event is larger than a batch may be.
     TooLarge,
-    /// A request that this agent does not serve yet.
+    /// A request that this agent does not serve.
     Unsupported,
     /// As many clients as may be are connected.
     TooManyClients,
@@ -78,6 +78,8 @@ pub enum Answer {
     Refused(Refusal),
     /// The status that was asked for.
     Report(Value),
+    /// Decisions follow on lines of their own.
+    Following,
 }
 
 /// In the order of the fields in a line.
@@ -133,6 +135,7 @@ impl Answer {
                 line.field = refusal.field.as_deref();
                 line.expected = refusal.expected.as_deref();
             }
+            Self::Following => line.status = "following",
             Self::Report(report) => {
                 line.status = "ok";
                 line.report = Some(report);
@@ -167,6 +170,7 @@ mod tests {
                 r#"{"id":"x\n","status":"durable","epoch":"000000000000002a.3","ordinal":"18446744073709551615"}"#,
             ),
             (Answer::Busy, r#"{"id":"x\n","status":"busy"}"#),
+            (Answer::Following, r#"{"id":"x\n","status":"following"}"#),
             (
                 Answer::Refused(Refusal {
                     reason: RefusalReason::InvalidEvent,

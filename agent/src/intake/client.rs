@@ -5,6 +5,7 @@
 //! its socket full and waits; nobody else does.
 
 use std::{
+    future::pending,
     io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -20,7 +21,8 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Answer, Counters, Incoming, Refusal, RefusalReason, Reply, permission::Kinds, request::parse,
+    Answer, Counters, FOLLOWED_MAX, Incoming, Permitted, Refusal, RefusalReason, Reply, Request,
+    request::parse,
 };
 use crate::clock;
 
@@ -38,9 +40,11 @@ const READ_BYTES: usize = 4 * 1024;
 /// A client's task.
 pub(super) struct Client {
     stream: UnixStream,
-    kinds: Kinds,
+    permitted: Permitted,
     requests: mpsc::Sender<Incoming>,
     counters: Arc<Counters>,
+    /// Once it follows.
+    decisions: Option<mpsc::Receiver<Arc<str>>>,
     answers: mpsc::Receiver<String>,
     answers_sender: mpsc::Sender<String>,
     /// Requests handed on and not answered yet.
@@ -64,16 +68,17 @@ enum End {
 impl Client {
     pub(super) fn new(
         stream: UnixStream,
-        kinds: Kinds,
+        permitted: Permitted,
         requests: mpsc::Sender<Incoming>,
         counters: Arc<Counters>,
     ) -> Self {
         let (answers_sender, answers) = mpsc::channel(UNANSWERED_MAX);
         Self {
             stream,
-            kinds,
+            permitted,
             requests,
             counters,
+            decisions: None,
             answers,
             answers_sender,
             unanswered: 0,
@@ -108,11 +113,25 @@ impl Client {
         }
         let room = self.buffer.len() + READ_BYTES;
         self.buffer.reserve_exact(room - self.buffer.len());
+        let decision = async {
+            match &mut self.decisions {
+                Some(decisions) => decisions.recv().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
+            // What was asked first is answered first: "following" stands before
+            // the decisions that it announces.
+            biased;
             answer = self.answers.recv() => match answer {
                 Some(answer) => self.write(answer).await,
                 // Held by `self` too: never comes.
                 None => Err(End::Stopping),
+            },
+            decision = decision => match decision {
+                Some(line) => self.write_all(line.as_bytes()).await,
+                // More lay in its channel than it read.
+                None => Err(End::TooSlow),
             },
             read = self.stream.read_buf(&mut self.buffer), if may_read => match read {
                 Ok(0) | Err(_) => Err(End::Left),
@@ -153,13 +172,29 @@ impl Client {
             self.buffer.drain(..=length);
             return Ok(true);
         }
-        let (id, parsed) = parse(line, self.kinds, clock::uptime_ms());
+        let (id, parsed) = parse(line, self.permitted, clock::uptime_ms());
         self.buffer.drain(..=length);
         match parsed {
+            Ok(Request::FollowDecisions) if self.decisions.is_some() => {
+                let refusal = Refusal {
+                    reason: RefusalReason::InvalidRequest,
+                    field: Some("follow".into()),
+                    expected: Some("one such request on a connection".into()),
+                };
+                self.counters.refuse(refusal.reason);
+                self.write_all(Answer::Refused(refusal).line(id.as_ref()).as_bytes())
+                    .await?;
+            }
             Ok(request) => {
+                let decisions = (request == Request::FollowDecisions).then(|| {
+                    let (sender, receiver) = mpsc::channel(FOLLOWED_MAX);
+                    self.decisions = Some(receiver);
+                    sender
+                });
                 let reply = Reply {
                     id,
                     answers: self.answers_sender.clone(),
+                    decisions,
                 };
                 self.unanswered += 1;
                 let incoming = Incoming { request, reply };
@@ -168,7 +203,7 @@ impl Client {
             }
             Err(refusal) => {
                 self.counters.refuse(refusal.reason);
-                self.write_all(Answer::Refused(refusal).line(id.as_ref()))
+                self.write_all(Answer::Refused(refusal).line(id.as_ref()).as_bytes())
                     .await?;
             }
         }
@@ -183,7 +218,8 @@ impl Client {
             field: None,
             expected: Some(format!("at most {LINE_BYTES_MAX} bytes in a line")),
         };
-        self.write_all(Answer::Refused(refusal).line(None)).await
+        self.write_all(Answer::Refused(refusal).line(None).as_bytes())
+            .await
     }
 
     /// Writes an answer together with those that are ready behind it.
@@ -195,12 +231,11 @@ impl Client {
             self.unanswered -= 1;
             lines.push_str(&line);
         }
-        self.write_all(lines).await
+        self.write_all(lines.as_bytes()).await
     }
 
     /// Any byte taken starts the time anew.
-    async fn write_all(&mut self, lines: String) -> Result<(), End> {
-        let mut rest = lines.as_bytes();
+    async fn write_all(&mut self, mut rest: &[u8]) -> Result<(), End> {
         while !rest.is_empty() {
             let written: io::Result<usize> = timeout(WRITE_STALL_MAX, self.stream.write(rest))
                 .await

@@ -1,6 +1,7 @@
-//! Who may send which kinds of events, by the uid that the kernel reports for
-//! the other end of the socket. Any application on the box could otherwise
-//! forge impressions.
+//! Who may send which kinds of events, and who may follow decisions, by the
+//! uid that the kernel reports for the other end of the socket. Any application
+//! on the box could otherwise forge impressions, or read what is about to be
+//! shown.
 
 use std::collections::BTreeMap;
 
@@ -32,15 +33,20 @@ impl Kinds {
     /// own kinds, nor what it alone says about decisions.
     #[must_use]
     pub fn allow(self, event: &Event) -> bool {
-        let about_decision = matches!(
-            &event.kind,
-            Some(event::Kind::AdEvent(ad)) if matches!(
-                ad.kind(),
-                ad_event::Kind::DecisionAcknowledged | ad_event::Kind::DecisionRefused
-            )
-        );
-        Kind::of(event).is_some_and(|kind| self.0 & bit(kind) != 0) && !about_decision
+        Kind::of(event).is_some_and(|kind| self.0 & bit(kind) != 0) && !is_about_decision(event)
     }
+}
+
+/// Whether an event says what became of a decision on its way to the box, which
+/// the agent alone knows.
+pub(super) fn is_about_decision(event: &Event) -> bool {
+    matches!(
+        &event.kind,
+        Some(event::Kind::AdEvent(ad)) if matches!(
+            ad.kind(),
+            ad_event::Kind::DecisionAcknowledged | ad_event::Kind::DecisionRefused
+        )
+    )
 }
 
 impl FromIterator<Kind> for Kinds {
@@ -53,33 +59,80 @@ fn bit(kind: Kind) -> u16 {
     1 << kind as u16
 }
 
-/// Which uid may send what.
+/// What a client may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Permitted {
+    /// What it may send.
+    pub kinds: Kinds,
+    /// Whether it may follow decisions.
+    pub decisions: Follow,
+}
+
+/// Whether a client may follow decisions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Follow {
+    /// It may.
+    Allowed,
+    /// Its uid may not.
+    #[default]
+    NotAllowed,
+    /// This agent takes no decisions.
+    NotServed,
+}
+
+impl Permitted {
+    /// Everything that a client may be permitted.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self {
+            kinds: Kinds::of_clients(),
+            decisions: Follow::Allowed,
+        }
+    }
+}
+
+/// Which uid may do what.
 #[derive(Clone, Debug)]
 pub struct Permissions {
     own_uid: u32,
-    others: BTreeMap<u32, Kinds>,
+    /// Whether this agent takes decisions.
+    decisions_served: bool,
+    others: BTreeMap<u32, Permitted>,
 }
 
 impl Permissions {
-    /// The agent's own uid and root may send what clients may; others what
+    /// The agent's own uid and root may do what clients may; others what
     /// `allow` says. Entries of the same uid add up.
     #[must_use]
-    pub fn new(own_uid: u32, allow: &[Allowance]) -> Self {
-        let mut others: BTreeMap<u32, Kinds> = BTreeMap::new();
+    pub fn new(own_uid: u32, allow: &[Allowance], decisions_served: bool) -> Self {
+        let mut others: BTreeMap<u32, Permitted> = BTreeMap::new();
         for allowance in allow {
             let kinds: Kinds = allowance.kinds.iter().copied().collect();
-            others.entry(allowance.uid).or_default().0 |= kinds.0;
+            let permitted = others.entry(allowance.uid).or_default();
+            permitted.kinds.0 |= kinds.0;
+            if allowance.decisions {
+                permitted.decisions = Follow::Allowed;
+            }
         }
-        Self { own_uid, others }
+        Self {
+            own_uid,
+            decisions_served,
+            others,
+        }
     }
 
-    /// What a uid may send.
+    /// What a uid may do.
     #[must_use]
-    pub fn of(&self, uid: u32) -> Kinds {
-        if uid == self.own_uid || uid == ROOT {
-            return Kinds::of_clients();
+    pub fn of(&self, uid: u32) -> Permitted {
+        let mut permitted = if uid == self.own_uid || uid == ROOT {
+            Permitted::everything()
+        } else {
+            self.others.get(&uid).copied().unwrap_or_default()
+        };
+        if !self.decisions_served {
+            permitted.decisions = Follow::NotServed;
         }
-        self.others.get(&uid).copied().unwrap_or_default()
+        permitted
     }
 }
 
@@ -107,6 +160,7 @@ mod tests {
         let allow = |uid, kinds: &[Kind]| Allowance {
             uid,
             kinds: kinds.to_vec(),
+            decisions: uid == 8,
         };
         let permissions = Permissions::new(
             500,
@@ -115,6 +169,7 @@ mod tests {
                 allow(7, &[Kind::AdEvent]),
                 allow(8, &[]),
             ],
+            true,
         );
         let tune = event(event::Kind::Tune(Tune::default()));
         let power = event(event::Kind::Power(Power::default()));
@@ -126,18 +181,21 @@ mod tests {
             (8, [false, false, false]),
             (9, [false, false, false]),
         ] {
-            let kinds = permissions.of(uid);
+            let permitted = permissions.of(uid);
             assert_eq!(
-                [&tune, &power, &start].map(|event| kinds.allow(event)),
+                [&tune, &power, &start].map(|event| permitted.kinds.allow(event)),
                 may,
                 "{uid}"
             );
+            let follows = permitted.decisions == Follow::Allowed;
+            assert_eq!(follows, [0, 500, 8].contains(&uid), "{uid}");
         }
     }
 
     #[test]
     fn nobody_may_send_what_only_the_agent_says() {
-        let root = Permissions::new(500, &[]).of(0);
+        let root = Permissions::new(500, &[], false).of(0);
+        assert_eq!(root.decisions, Follow::NotServed);
         for event in [
             event(event::Kind::Boot(Boot::default())),
             event(event::Kind::Ledger(Ledger::default())),
@@ -146,7 +204,7 @@ mod tests {
             ad(ad_event::Kind::DecisionRefused),
             Event::default(),
         ] {
-            assert!(!root.allow(&event), "{event:?}");
+            assert!(!root.kinds.allow(&event), "{event:?}");
         }
     }
 }

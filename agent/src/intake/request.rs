@@ -4,7 +4,10 @@ use returnpath_shared::{FieldError, Kind, check, wire::Event};
 use serde::Deserialize as _;
 use serde_json::{Map, Number, Value};
 
-use super::{answer::RefusalReason, permission::Kinds};
+use super::{
+    answer::RefusalReason,
+    permission::{Follow, Kinds, Permitted, is_about_decision},
+};
 
 /// Longest id of a request that is repeated, as JSON.
 const ID_BYTES_MAX: usize = 64;
@@ -23,6 +26,8 @@ pub enum Request {
     Event(Box<Event>),
     /// Tell the status.
     Status,
+    /// Hand over decisions from now on, the open ones first.
+    FollowDecisions,
 }
 
 /// Why a request was refused.
@@ -54,13 +59,17 @@ impl Refusal {
     }
 }
 
-/// Reads a line (without its newline) of a client that may send `kinds`, at
-/// `now_ms` of uptime. The id comes back with refusals too, where it could be
+/// Reads a line (without its newline) of a client that may do what is
+/// `permitted`, at `now_ms` of uptime. The id comes back with refusals too, where it could be
 /// read.
 ///
 /// # Errors
 /// Says what is wrong, where, and what was expected.
-pub fn parse(line: &[u8], kinds: Kinds, now_ms: u64) -> (Option<Value>, Result<Request, Refusal>) {
+pub fn parse(
+    line: &[u8],
+    permitted: Permitted,
+    now_ms: u64,
+) -> (Option<Value>, Result<Request, Refusal>) {
     let object = match object(line) {
         Ok(object) => object,
         Err(refusal) => return (None, Err(refusal)),
@@ -70,7 +79,7 @@ pub fn parse(line: &[u8], kinds: Kinds, now_ms: u64) -> (Option<Value>, Result<R
         Ok(id) => id,
         Err(refusal) => return (None, Err(refusal)),
     };
-    (id, request(object, kinds, now_ms))
+    (id, request(object, permitted, now_ms))
 }
 
 fn object(line: &[u8]) -> Result<Map<String, Value>, Refusal> {
@@ -108,23 +117,25 @@ fn take_id(object: &mut Map<String, Value>) -> Result<Option<Value>, Refusal> {
     }
 }
 
-fn request(object: Map<String, Value>, kinds: Kinds, now_ms: u64) -> Result<Request, Refusal> {
+fn request(
+    object: Map<String, Value>,
+    permitted: Permitted,
+    now_ms: u64,
+) -> Result<Request, Refusal> {
     let mut members = object.into_iter();
     let (Some((name, value)), None) = (members.next(), members.next()) else {
-        let expected = "exactly one of event and status, beside id";
+        let expected = "exactly one of event, status and follow, beside id";
         return Err(Refusal::new(RefusalReason::InvalidRequest, None, expected));
     };
     match name.as_str() {
-        "event" => event(value, kinds, now_ms).map(|event| Request::Event(Box::new(event))),
+        "event" => {
+            event(value, permitted.kinds, now_ms).map(|event| Request::Event(Box::new(event)))
+        }
         "status" => Ok(Request::Status),
-        "follow" => Err(Refusal::new(
-            RefusalReason::Unsupported,
-            Some("follow"),
-            "event or status: this version follows nothing",
-        )),
+        "follow" => follow(&value, permitted),
         name => {
             let field = shown(name);
-            let expected = "event or status";
+            let expected = "event, status or follow";
             Err(Refusal::new(
                 RefusalReason::InvalidRequest,
                 Some(&field),
@@ -132,6 +143,22 @@ fn request(object: Map<String, Value>, kinds: Kinds, now_ms: u64) -> Result<Requ
             ))
         }
     }
+}
+
+fn follow(what: &Value, permitted: Permitted) -> Result<Request, Refusal> {
+    let (reason, expected) = match (what.as_str(), permitted.decisions) {
+        (Some("decisions"), Follow::Allowed) => return Ok(Request::FollowDecisions),
+        (Some("decisions"), Follow::NotAllowed) => (
+            RefusalReason::NotAllowed,
+            "a uid that may follow decisions (intake.allow)",
+        ),
+        (Some("decisions"), Follow::NotServed) => (
+            RefusalReason::Unsupported,
+            "an agent that takes decisions (trust.decision_keys)",
+        ),
+        _ => (RefusalReason::Unsupported, "\"decisions\""),
+    };
+    Err(Refusal::new(reason, Some("follow"), expected))
 }
 
 fn event(mut value: Value, kinds: Kinds, now_ms: u64) -> Result<Event, Refusal> {
@@ -175,8 +202,13 @@ fn event(mut value: Value, kinds: Kinds, now_ms: u64) -> Result<Event, Refusal> 
     if let Some(kind) = Kind::of(&event)
         && !kinds.allow(&event)
     {
-        let field = format!("event.{}", kind.name());
-        let expected = "a kind of event that this uid may send (intake.allow)";
+        let (field, expected) = if is_about_decision(&event) {
+            let expected = "a kind that players send: the agent says this itself";
+            ("event.adEvent.kind".to_owned(), expected)
+        } else {
+            let expected = "a kind of event that this uid may send (intake.allow)";
+            (format!("event.{}", kind.name()), expected)
+        };
         return Err(Refusal::new(
             RefusalReason::NotAllowed,
             Some(&field),

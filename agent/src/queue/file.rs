@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use returnpath_delivery::{Commit, CommitOutcome, Durability, Settled, StartRow, StoredBatch};
 use returnpath_shared::{BatchId, Epoch, Incarnation};
+use returnpath_slots::{Row as SlotRow, Slot};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tracing::{error, warn};
 
@@ -17,7 +18,9 @@ use super::{
     QueueError,
     rows::{self, Batches, Epochs, Facts, Order},
     schema::{MIGRATIONS, migrate},
+    way_back::{self, WayBack},
 };
+use crate::steering::StoredConfig;
 
 /// A commit of one small batch writes half as much with 1 KiB pages as with
 /// SQLite's 4 KiB.
@@ -49,6 +52,8 @@ pub(super) struct QueueFile {
     /// Written with the next commit.
     trusted_unix_s: Option<u64>,
     trusted_unix_s_written: u64,
+    /// Slots that leave with the next commit; at most as many as are bound.
+    forgotten: Vec<Slot>,
 }
 
 /// What a start found.
@@ -56,6 +61,7 @@ pub(super) struct QueueFile {
 pub(super) struct Started {
     pub(super) epoch: Epoch,
     pub(super) facts: Facts,
+    pub(super) way_back: WayBack,
     pub(super) trusted_unix_s: u64,
 }
 
@@ -114,6 +120,7 @@ impl QueueFile {
             damaged: false,
             trusted_unix_s: None,
             trusted_unix_s_written: 0,
+            forgotten: Vec::new(),
         })
     }
 
@@ -152,6 +159,10 @@ impl QueueFile {
         if let Some(error) = error {
             return Err(error);
         }
+        let (way_back, error) = WayBack::read(&self.connection);
+        if let Some(error) = error {
+            return Err(error);
+        }
 
         self.set_synchronous(Durability::Synced)?;
         let transaction = self
@@ -184,6 +195,7 @@ impl QueueFile {
         Ok(Started {
             epoch,
             facts,
+            way_back,
             trusted_unix_s: self.trusted_unix_s_written,
         })
     }
@@ -222,10 +234,52 @@ impl QueueFile {
         }
     }
 
+    /// Remembers slots that are not needed any more, to leave with the next
+    /// commit: that costs no write of its own.
+    pub(super) fn forget(&mut self, slots: Vec<Slot>) {
+        self.forgotten.extend(slots);
+    }
+
     /// Carries out a commit as durably as it asks.
     pub(super) fn commit(&mut self, commit: &Commit) -> CommitOutcome {
-        let outcome = self.try_commit(commit).and_then(|()| self.checkpoint());
-        let Err(error) = outcome else {
+        let outcome = self.try_commit(commit);
+        self.ended(outcome, commit.number)
+    }
+
+    /// Binds a slot, synced to the medium.
+    pub(super) fn bind(&mut self, number: u64, row: &SlotRow) -> CommitOutcome {
+        let outcome = self.synced(|connection| way_back::put_slot(connection, row));
+        self.ended(outcome, number)
+    }
+
+    /// Stores the cloud's configuration, synced to the medium.
+    pub(super) fn store_config(&mut self, config: &StoredConfig) -> CommitOutcome {
+        let outcome = self.synced(|connection| way_back::put_config(connection, config));
+        self.ended(outcome, config.version)
+    }
+
+    /// One change in a transaction of its own, synced to the medium.
+    fn synced(
+        &mut self,
+        change: impl FnOnce(&Connection) -> Result<(), rusqlite::Error>,
+    ) -> Result<(), rusqlite::Error> {
+        self.set_synchronous(Durability::Synced)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for slot in &self.forgotten {
+            way_back::delete_slot(&transaction, slot)?;
+        }
+        // After the deletions: a row put again stays.
+        change(&transaction)?;
+        transaction.commit()?;
+        self.forgotten.clear();
+        Ok(())
+    }
+
+    /// How a commit went, and what follows for the file.
+    fn ended(&mut self, outcome: Result<(), rusqlite::Error>, number: u64) -> CommitOutcome {
+        let Err(error) = outcome.and_then(|()| self.checkpoint()) else {
             return CommitOutcome::Done;
         };
         // The transaction is gone; an epoch that it introduced is, too.
@@ -237,10 +291,10 @@ impl QueueFile {
         match outcome {
             CommitOutcome::Failed => {
                 self.damaged = true;
-                error!(%error, number = commit.number, "the queue file cannot be trusted");
+                error!(%error, number, "the queue file cannot be trusted");
             }
             CommitOutcome::RolledBack | CommitOutcome::Done => {
-                warn!(%error, number = commit.number, "commit rolled back");
+                warn!(%error, number, "commit rolled back");
             }
         }
         outcome
@@ -253,6 +307,9 @@ impl QueueFile {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         rows::apply(&transaction, &mut self.epochs, &commit.ops)?;
+        for slot in &self.forgotten {
+            way_back::delete_slot(&transaction, slot)?;
+        }
         if let Some(unix_s) = trusted_unix_s {
             transaction.execute(
                 "UPDATE queue SET trusted_unix_s = ?",
@@ -260,6 +317,7 @@ impl QueueFile {
             )?;
         }
         transaction.commit()?;
+        self.forgotten.clear();
         if let Some(unix_s) = trusted_unix_s {
             self.trusted_unix_s_written = unix_s;
         }

@@ -16,11 +16,11 @@ const SEQUENCE_BITS: u32 = 40;
 const SEQUENCE_MAX: u64 = (1 << SEQUENCE_BITS) - 1;
 
 /// What SQLite stores of a `u64`: the same 64 bits.
-fn stored(value: u64) -> i64 {
+pub(super) fn stored(value: u64) -> i64 {
     value.cast_signed()
 }
 
-fn number(row: &Row<'_>, column: &str) -> Result<u64, rusqlite::Error> {
+pub(super) fn number(row: &Row<'_>, column: &str) -> Result<u64, rusqlite::Error> {
     row.get(column).map(i64::cast_unsigned)
 }
 
@@ -32,7 +32,7 @@ fn damaged() -> rusqlite::Error {
     )
 }
 
-fn small<T: TryFrom<u64>>(row: &Row<'_>, column: &str) -> Result<T, rusqlite::Error> {
+pub(super) fn small<T: TryFrom<u64>>(row: &Row<'_>, column: &str) -> Result<T, rusqlite::Error> {
     T::try_from(number(row, column)?).map_err(|_too_large| damaged())
 }
 

@@ -22,6 +22,7 @@ use super::{
     QueueError,
     file::{QueueFile, Started, is_damage, sync_directory},
     rows::{self, Batches, Epochs, Facts, Order},
+    way_back::WayBack,
 };
 
 /// Where the files of a queue lie.
@@ -182,6 +183,11 @@ fn copy(
             .extend(facts.starts.iter().map(|row| row.epoch));
         ledger.clone_from(&facts.ledger);
         rows::apply(target, target_epochs, &facts.into_ops())?;
+        let (way_back, error) = WayBack::read(source);
+        if let Some(error) = error {
+            error!(%error, "not all bound slots of the damaged queue can be read");
+        }
+        way_back.write(target)?;
         match rows::last_start(source) {
             Ok((epoch, unix_s)) => {
                 missing.known.extend(epoch);

@@ -3,7 +3,10 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Statements that lead from version `index` to `index + 1`.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/1.sql"),
+    include_str!("migrations/2.sql"),
+];
 
 /// Applies what is missing, each step in a transaction of its own with the
 /// version it leads to. A file of a later version is left as it is: later
@@ -73,9 +76,9 @@ mod tests {
     #[test]
     fn a_file_of_a_later_version_is_left_as_it_is() {
         let mut connection = Connection::open_in_memory().unwrap();
-        let longer = [MIGRATIONS[0], NEXT];
+        let longer: Vec<&str> = MIGRATIONS.iter().copied().chain([NEXT]).collect();
         migrate(&mut connection, &longer).unwrap();
-        assert_eq!(migrate(&mut connection, MIGRATIONS).unwrap(), 2);
-        assert_eq!(version(&connection), 2);
+        assert_eq!(migrate(&mut connection, MIGRATIONS).unwrap(), longer.len());
+        assert_eq!(version(&connection) as usize, longer.len());
     }
 }

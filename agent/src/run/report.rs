@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use returnpath_delivery::{Held, Status};
 use returnpath_shared::wire::{Event, Health, event};
+use returnpath_slots::Refusal;
 use serde_json::{Map, Value, json};
 
+use super::decisions;
 use crate::{intake::Counters, process, queue};
 
 /// Facts beside those of the core.
@@ -21,6 +23,26 @@ pub(super) struct Facts<'a> {
     pub(super) queue_file_bytes: u64,
     pub(super) queue_bytes_max: u64,
     pub(super) counters: &'a Counters,
+    pub(super) way_back: WayBack,
+}
+
+/// Facts of the way back.
+#[derive(Debug)]
+pub(super) struct WayBack {
+    pub(super) decisions: decisions::Facts,
+    pub(super) decisions_served: bool,
+    pub(super) config_version: u64,
+    pub(super) config_refused: Vec<(&'static str, u64)>,
+}
+
+impl WayBack {
+    /// Decisions refused, by reason; only reasons that occurred.
+    fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Refusal::ALL
+            .into_iter()
+            .map(|reason| (reason.name(), self.decisions.status.refused(reason)))
+            .filter(|(_, count)| *count > 0)
+    }
 }
 
 /// The status as JSON. Names are those of health events where both have one.
@@ -81,6 +103,21 @@ pub(super) fn status(status: &Status, facts: &Facts<'_>) -> Value {
             "commitsSynced": status.commits_synced,
             "commitsFailed": status.commits_failed,
         },
+        "decisions": {
+            "taken": facts.way_back.decisions_served,
+            "open": facts.way_back.decisions.status.open,
+            "bound": facts.way_back.decisions.status.bound,
+            "handedOver": facts.way_back.decisions.status.handed_over,
+            "repeated": facts.way_back.decisions.status.repeated,
+            "refused": Value::Object(counts(facts.way_back.refused())),
+            "refusalsUntold": facts.way_back.decisions.status.untold,
+            "followers": facts.way_back.decisions.followers,
+            "bindMsMax": u64::try_from(facts.way_back.decisions.bind_time_max.as_millis()).unwrap_or(u64::MAX),
+        },
+        "config": {
+            "version": facts.way_back.config_version,
+            "refused": Value::Object(counts(facts.way_back.config_refused.iter().copied())),
+        },
         "clients": {
             "connected": facts.counters.clients(),
             "turnedAway": facts.counters.clients_turned_away(),
@@ -98,6 +135,12 @@ fn held(held: Held) -> Value {
     json!({ "batches": held.batches, "bytes": held.bytes })
 }
 
+fn counts(counts: impl Iterator<Item = (&'static str, u64)>) -> Map<String, Value> {
+    counts
+        .map(|(reason, count)| (reason.to_owned(), count.into()))
+        .collect()
+}
+
 fn refused(counters: &Counters) -> Map<String, Value> {
     counters
         .refused()
@@ -110,6 +153,7 @@ pub(super) fn health(
     status: &Status,
     reconnects: u32,
     counters: &Counters,
+    way_back: &WayBack,
     uptime_ms: u64,
 ) -> Event {
     let usage = process::usage();
@@ -132,10 +176,13 @@ pub(super) fn health(
         reconnects,
         refused,
         temperature_decicelsius: None,
-        decisions_bound: 0,
-        decisions_handed_over: 0,
-        decisions_refused: BTreeMap::new(),
-        config_version: 0,
+        decisions_bound: way_back.decisions.status.bound,
+        decisions_handed_over: way_back.decisions.status.handed_over,
+        decisions_refused: way_back
+            .refused()
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .collect(),
+        config_version: way_back.config_version,
     };
     Event {
         uptime_ms,

@@ -34,15 +34,20 @@ const FILE_OVERHEAD_BYTES: u64 = 256 * 1024;
 /// Size that a batch takes at least, with its row, when many are small.
 const ROW_BYTES: u64 = 256;
 
-pub(super) fn delivery(config: &Config) -> DeliveryConfig {
+/// The pace that the file sets.
+pub(super) fn pace(config: &Config) -> Pace {
+    Pace {
+        batch_interval: config.batch.interval,
+        window_batches_max: u32::from(config.link.window_batches_max),
+        backlog_rate: u32::from(config.link.backlog_rate),
+    }
+}
+
+pub(super) fn delivery(config: &Config, pace: Pace) -> DeliveryConfig {
     let queue_bytes_max = payload_bytes_max(config.queue.bytes_max);
     let rows_max = usize::try_from(config.queue.bytes_max / ROW_BYTES).unwrap_or(usize::MAX);
     DeliveryConfig {
-        pace: Pace {
-            batch_interval: config.batch.interval,
-            window_batches_max: u32::from(config.link.window_batches_max),
-            backlog_rate: u32::from(config.link.backlog_rate),
-        },
+        pace,
         flush_interval: config.queue.flush_interval,
         sync: match config.queue.proof_sync {
             ProofSync::Grouped => SyncPolicy::WhenNeeded,
@@ -69,11 +74,11 @@ fn payload_bytes_max(file_bytes_max: u64) -> u64 {
     file_bytes_max.saturating_sub(FILE_OVERHEAD_BYTES) / 2
 }
 
-pub(super) fn reconnect(config: &Config) -> ReconnectConfig {
+pub(super) fn reconnect(config: &Config, spread: Duration) -> ReconnectConfig {
     ReconnectConfig {
         base: config.link.reconnect_wait_base,
         cap: config.link.reconnect_wait_max,
-        spread: config.link.reconnect_spread,
+        spread,
         stable_after: STABLE_AFTER,
     }
 }

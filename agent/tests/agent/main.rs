@@ -361,6 +361,9 @@ fn status_is_told_to_people_and_to_programs() {
         "/batches/resent",
         "/flash/writtenBytes",
         "/process/residentBytes",
+        "/decisions/bound",
+        "/decisions/refused",
+        "/config/version",
     ] {
         assert!(report.pointer(path).is_some(), "{path} in {report}");
     }
@@ -368,7 +371,7 @@ fn status_is_told_to_people_and_to_programs() {
     let output = box_.run_to_end(&["status"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("device     box-status, epoch "), "{text}");
-    assert_eq!(text.lines().count(), 15, "{text}");
+    assert_eq!(text.lines().count(), 18, "{text}");
 }
 
 /// Four clients as fast as they can for a while; each event taken or answered

@@ -4,9 +4,9 @@ use returnpath_shared::wire::{Source, event};
 const NOW_MS: u64 = 50_000;
 
 fn parsed(line: &str) -> Result<Event, Refusal> {
-    match parse(line.as_bytes(), Kinds::of_clients(), NOW_MS).1? {
+    match parse(line.as_bytes(), Permitted::everything(), NOW_MS).1? {
         Request::Event(event) => Ok(*event),
-        Request::Status => panic!("{line} asks for the status"),
+        other @ (Request::Status | Request::FollowDecisions) => panic!("{line} asks {other:?}"),
     }
 }
 
@@ -62,7 +62,7 @@ fn the_id_is_repeated_also_with_a_refusal() {
         ("null", None),
     ] {
         let line = format!(r#"{{"id":{id},"film":{{}}}}"#);
-        let (found, outcome) = parse(line.as_bytes(), Kinds::of_clients(), NOW_MS);
+        let (found, outcome) = parse(line.as_bytes(), Permitted::everything(), NOW_MS);
         assert_eq!(found, expected);
         assert!(outcome.is_err());
     }
@@ -85,7 +85,8 @@ fn lines_that_are_no_request_are_refused_with_reason_and_field() {
         (r#"{"event":{},"status":{}}"#, R::InvalidRequest, ""),
         (r#"{"evnt":{}}"#, R::InvalidRequest, "evnt"),
         (r#"{"id":[],"event":{}}"#, R::InvalidRequest, "id"),
-        (r#"{"follow":"decisions"}"#, R::Unsupported, "follow"),
+        (r#"{"follow":"everything"}"#, R::Unsupported, "follow"),
+        (r#"{"follow":{}}"#, R::Unsupported, "follow"),
         (r#"{"event":7}"#, R::InvalidEvent, "event"),
         (r#"{"event":{}}"#, R::InvalidEvent, "event.kind"),
         (r#"{"event":{"film":{}}}"#, R::UnknownKind, "event.film"),
@@ -124,7 +125,7 @@ fn lines_that_are_no_request_are_refused_with_reason_and_field() {
         (
             r#"{"event":{"adEvent":{"kind":"KIND_DECISION_ACKNOWLEDGED","decisionId":"d"}}}"#,
             R::NotAllowed,
-            "event.adEvent",
+            "event.adEvent.kind",
         ),
         (
             r#"{"event":{"uptimeMs":"51001","power":{"state":"STATE_ON"}}}"#,
@@ -138,7 +139,7 @@ fn lines_that_are_no_request_are_refused_with_reason_and_field() {
 
 #[test]
 fn bytes_that_are_not_utf_8_are_refused() {
-    let (id, outcome) = parse(b"{\"id\":\"\xff\"}", Kinds::of_clients(), NOW_MS);
+    let (id, outcome) = parse(b"{\"id\":\"\xff\"}", Permitted::everything(), NOW_MS);
     assert_eq!(id, None);
     let refusal = outcome.unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::InvalidUtf8);
@@ -147,7 +148,7 @@ fn bytes_that_are_not_utf_8_are_refused() {
 
 #[test]
 fn what_a_uid_may_not_send_is_refused_whatever_is_in_it() {
-    let none = Kinds::default();
+    let none = Permitted::default();
     let line = br#"{"event":{"power":{"state":"STATE_ON"}}}"#;
     let refusal = parse(line, none, NOW_MS).1.unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::NotAllowed);
@@ -156,6 +157,25 @@ fn what_a_uid_may_not_send_is_refused_whatever_is_in_it() {
         parse(br#"{"status":{}}"#, none, NOW_MS).1,
         Ok(Request::Status)
     );
+}
+
+#[test]
+fn decisions_are_followed_by_whom_it_is_permitted() {
+    let line = br#"{"follow":"decisions"}"#;
+    let all = parse(line, Permitted::everything(), NOW_MS).1;
+    assert_eq!(all, Ok(Request::FollowDecisions));
+    for (decisions, reason) in [
+        (Follow::NotAllowed, RefusalReason::NotAllowed),
+        (Follow::NotServed, RefusalReason::Unsupported),
+    ] {
+        let permitted = Permitted {
+            kinds: Kinds::of_clients(),
+            decisions,
+        };
+        let refusal = parse(line, permitted, NOW_MS).1.unwrap_err();
+        assert_eq!(refusal.reason, reason);
+        assert_eq!(refusal.field.as_deref(), Some("follow"));
+    }
 }
 
 #[test]

@@ -1,0 +1,68 @@
+//! Between the link and the cores: what came from the broker, and what is to be
+//! published.
+
+use prost::Message as _;
+use returnpath_delivery::{Input, Loss, PubAckOutcome, Publish, SendingClock, Uptime};
+use returnpath_shared::wire;
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::{
+    clock,
+    link::{Acknowledgement, CloseReason, LinkEvent, PublishError},
+};
+
+impl Agent {
+    pub(super) fn linked(&mut self, event: LinkEvent, now: Uptime) {
+        match event {
+            LinkEvent::Connected => {
+                info!("connected");
+                self.connections = self.connections.saturating_add(1);
+                self.link_error = None;
+                self.reconnect.connected(now);
+                self.delivery.handle(Input::LinkUp, now);
+            }
+            LinkEvent::Acknowledged { id, answer } => {
+                let outcome = match answer {
+                    Acknowledgement::Taken => PubAckOutcome::Ok,
+                    Acknowledgement::Refused(reason) => PubAckOutcome::Refused(reason),
+                    Acknowledgement::Later => PubAckOutcome::Retry,
+                };
+                self.delivery.handle(Input::PubAck { id, outcome }, now);
+            }
+            LinkEvent::Receipt(receipt) => self.delivery.handle(Input::Receipt(&receipt), now),
+            LinkEvent::Decision(message) => self.decisions.arrived(&message, now),
+            LinkEvent::Config(message) => self.configured(&message),
+            LinkEvent::Closed(reason) => self.disconnected(&reason, now),
+        }
+    }
+
+    fn disconnected(&mut self, reason: &CloseReason, now: Uptime) {
+        let loss = if reason.is_by_broker() {
+            Loss::ByBroker
+        } else {
+            Loss::Other
+        };
+        let dial = self.reconnect.lost(loss, now);
+        warn!(%reason, next_in = ?dial.at.since(now), "not connected");
+        self.link_error = Some(reason.to_string());
+        self.dial = Some(dial);
+        self.delivery.handle(Input::LinkDown, now);
+    }
+
+    pub(super) fn publish(&mut self, publish: Publish) {
+        let now = Uptime(clock::uptime_ms());
+        let (id, lane) = (publish.id, publish.lane);
+        let envelope = publish.into_envelope(SendingClock {
+            uptime: now,
+            unix_ms: clock::unix_ms(),
+            synchronised: self.trusted.is_synchronised(),
+        });
+        let outcome = match self.link.publish(id, lane, envelope.encode_to_vec().into()) {
+            Ok(()) => return,
+            Err(PublishError::Down | PublishError::Full) => PubAckOutcome::Retry,
+            Err(PublishError::TooLarge) => PubAckOutcome::Refused(wire::RefusalReason::TooLarge),
+        };
+        self.delivery.handle(Input::PubAck { id, outcome }, now);
+    }
+}
