@@ -12,6 +12,7 @@ pub mod collector;
 pub mod demo;
 pub mod fleet;
 pub mod kafka;
+pub mod market;
 pub mod mosquitto;
 pub mod mqtt_client;
 pub mod pki;
