@@ -4,7 +4,7 @@ use std::{fs::File, thread, time::Duration};
 
 use anyhow::{anyhow, ensure};
 use returnpath_tests::{
-    fleet::{Fleet, FleetSettings, Load, moment::Moment, write_answers},
+    fleet::{AdSource, Fleet, FleetSettings, Load, moment::Moment, write_answers},
     wait::wait_until,
 };
 use tokio::sync::mpsc;
@@ -33,6 +33,7 @@ async fn fifty_households_arrive_whole_though_the_broker_dies_in_their_midst() -
             load: Load::Viewers {
                 from: Moment::parse("20:05")?,
                 speed: 60,
+                ads: AdSource::MadeUp,
             },
         };
         let mut fleet = Fleet::start(&settings, &scene.pki, &answers)?;

@@ -43,7 +43,7 @@ use self::{
 use crate::{
     agent::{self, Agent},
     collector::{Collector, Surroundings},
-    fleet::{BoxFeed, Fleet, FleetSettings, Load, lineup::Lineup, moment::Moment},
+    fleet::{AdSource, BoxFeed, Fleet, FleetSettings, Load, lineup::Lineup, moment::Moment},
     pki::DevelopmentPki,
     wait::wait_until,
 };
@@ -174,7 +174,13 @@ impl Demo {
             let middleware = Middleware {
                 device,
                 socket: agent.socket(),
-                feed: BoxFeed::household(&lineup, seed, settings.from, settings.speed),
+                feed: BoxFeed::household(
+                    &lineup,
+                    seed,
+                    settings.from,
+                    settings.speed,
+                    AdSource::MadeUp,
+                ),
                 feeding: fed.clone(),
                 answers: answers.clone(),
                 counts: Arc::clone(&counts),
@@ -191,6 +197,7 @@ impl Demo {
                 load: Load::Viewers {
                     from: settings.from,
                     speed: settings.speed,
+                    ads: AdSource::MadeUp,
                 },
             },
             pki,

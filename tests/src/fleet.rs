@@ -16,6 +16,7 @@ mod memory;
 pub mod moment;
 mod simulated_box;
 pub mod viewer;
+mod way_back;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -27,6 +28,7 @@ use returnpath_agent::{
     clock::{self, TrustedTime},
     identity::{Identity, IdentityFiles},
     link::{self, BrokerAddress, LinkConfig, ListensTo},
+    trust::Keys,
 };
 use returnpath_collector::audit;
 use returnpath_delivery::{BootFacts, Config, Pace, ReconnectConfig, Start, SyncPolicy, Uptime};
@@ -45,6 +47,7 @@ use self::{
     moment::Moment,
     simulated_box::{Parts, Phase, SimulatedBox},
     viewer::Viewer,
+    way_back::WayBack,
 };
 use crate::{
     pki::DevelopmentPki,
@@ -64,12 +67,24 @@ pub enum Load {
         from: Moment,
         /// At least 1.
         speed: u32,
+        /// Where the ads come from that they see.
+        ads: AdSource,
     },
     /// Batches of [`EVENTS_PER_BATCH`] events at this rate, over all boxes.
     Batches {
         /// Batches a second, at least 1.
         per_second: u32,
     },
+}
+
+/// Where the ads of households come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AdSource {
+    /// The players make them up: nobody decides.
+    MadeUp,
+    /// The boxes follow decisions, signed by `decision-a` of the development
+    /// PKI, and the players show them.
+    Decided,
 }
 
 /// A run of simulated boxes.
@@ -117,6 +132,17 @@ impl Fleet {
         let mut seeds = Chance::new(settings.seed);
         let mut tasks = JoinSet::new();
         let now = Uptime(clock::uptime_ms());
+        let keys = settings
+            .load
+            .follows_decisions()
+            .then(|| {
+                Keys::load(
+                    &pki.signing_key("decision-a").public,
+                    returnpath_slots::PURPOSE,
+                )
+            })
+            .transpose()?
+            .map(Arc::new);
         let brokers: Arc<[BrokerAddress]> = vec![settings.broker.clone()].into();
         for number in 1..=settings.boxes {
             let id = format!("{}{number}", settings.prefix);
@@ -128,6 +154,11 @@ impl Fleet {
                 ca: pki.authority(),
             })?;
             let seed = seeds.bits();
+            let start = first_start(seed)?;
+            let way_back = keys.as_ref().map(|keys| {
+                let (keys, counters) = (Arc::clone(keys), Arc::clone(&counters));
+                WayBack::new(device.clone(), start.boot_id, keys, counters, now)
+            });
             let parts = Parts {
                 link: LinkConfig {
                     device: device.clone(),
@@ -137,10 +168,13 @@ impl Fleet {
                     connect_timeout: Duration::from_secs(20),
                     acknowledgement_timeout: Duration::from_secs(30),
                     in_flight_max: settings.load.in_flight_max(),
-                    listens_to: ListensTo::default(),
+                    listens_to: ListensTo {
+                        decisions: way_back.is_some(),
+                        config: false,
+                    },
                 },
                 device,
-                start: first_start(seed)?,
+                start,
                 config: settings.load.delivery(),
                 reconnect: ReconnectConfig {
                     base: Duration::from_secs(1)
@@ -152,6 +186,7 @@ impl Fleet {
                 feed: settings
                     .load
                     .feed(&lineup, settings.boxes, number, seed, now),
+                way_back,
                 phase: phases.clone(),
                 answers: answers.clone(),
                 counters: Arc::clone(&counters),
@@ -265,6 +300,13 @@ impl Load {
         }
     }
 
+    fn follows_decisions(self) -> bool {
+        match self {
+            Self::Viewers { ads, .. } => ads == AdSource::Decided,
+            Self::Batches { .. } => false,
+        }
+    }
+
     fn in_flight_max(self) -> u16 {
         match self {
             Self::Viewers { .. } => 16,
@@ -274,14 +316,22 @@ impl Load {
 
     fn feed(self, lineup: &Arc<Lineup>, boxes: u32, number: u32, seed: u64, now: Uptime) -> Feed {
         match self {
-            Self::Viewers { from, speed } => Feed::Household {
-                viewer: Box::new(Viewer::new(Arc::clone(lineup), seed, from)),
-                pace: ViewerPace {
-                    begun: from,
-                    begun_at: now,
-                    speed: speed.max(1),
-                },
-            },
+            Self::Viewers { from, speed, ads } => {
+                let speed = speed.max(1);
+                let viewer = Viewer::new(Arc::clone(lineup), seed, from);
+                let viewer = match ads {
+                    AdSource::MadeUp => viewer,
+                    AdSource::Decided => viewer.following_decisions(speed),
+                };
+                Feed::Household {
+                    viewer: Box::new(viewer),
+                    pace: ViewerPace {
+                        begun: from,
+                        begun_at: now,
+                        speed,
+                    },
+                }
+            }
             Self::Batches { per_second } => {
                 let interval = Duration::from_secs(1) * boxes / per_second.max(1);
                 Feed::Batches {
@@ -302,8 +352,14 @@ pub struct BoxFeed(Feed);
 impl BoxFeed {
     /// A household that begins now, at the moment `from` of its own time.
     #[must_use]
-    pub fn household(lineup: &Arc<Lineup>, seed: u64, from: Moment, speed: u32) -> Self {
-        let load = Load::Viewers { from, speed };
+    pub fn household(
+        lineup: &Arc<Lineup>,
+        seed: u64,
+        from: Moment,
+        speed: u32,
+        ads: AdSource,
+    ) -> Self {
+        let load = Load::Viewers { from, speed, ads };
         Self(load.feed(lineup, 1, 1, seed, Uptime(clock::uptime_ms())))
     }
 
@@ -311,6 +367,11 @@ impl BoxFeed {
     #[must_use]
     pub fn wait(&self) -> Duration {
         self.0.next_at().since(Uptime(clock::uptime_ms()))
+    }
+
+    /// The box was given a decision, which its player shows in its slot.
+    pub fn decided(&mut self, decision: wire::Decision) {
+        self.0.decided(decision);
     }
 
     /// What has happened since it was last asked.

@@ -4,7 +4,7 @@
 use std::{thread, time::Duration};
 
 use super::{bridge::Outcome, process_usage::cpu_time, scene::Scene};
-use crate::fleet::{Fleet, FleetSettings, Load, moment::Moment};
+use crate::fleet::{AdSource, Fleet, FleetSettings, Load, moment::Moment};
 
 /// Evening, when most households watch.
 const FROM: &str = "20:05";
@@ -36,6 +36,7 @@ pub async fn watch(
         load: Load::Viewers {
             from: Moment::parse(FROM)?,
             speed,
+            ads: AdSource::MadeUp,
         },
     };
     let (answers, mut answered) = tokio::sync::mpsc::channel(1_024);

@@ -14,7 +14,7 @@ use clap::Parser;
 use returnpath_agent::link::BrokerAddress;
 use returnpath_tests::{
     arguments::{parse_moment, parse_time},
-    fleet::{Fleet, FleetCounts, FleetSettings, Load, moment::Moment, write_answers},
+    fleet::{AdSource, Fleet, FleetCounts, FleetSettings, Load, moment::Moment, write_answers},
     pki::{DevelopmentPki, WARNING},
 };
 use tokio::{
@@ -64,9 +64,13 @@ struct Arguments {
     /// How many times faster than real the households live, 1 to 600.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=600))]
     speed: u32,
+    /// The boxes follow decisions and show them; without, the players make up
+    /// what they show.
+    #[arg(long)]
+    decisions: bool,
     /// Instead of households: batches of 3 events at this rate, in batches a
     /// second over all boxes.
-    #[arg(long, value_name = "BATCHES", conflicts_with_all = ["from", "speed"], value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "BATCHES", conflicts_with_all = ["from", "speed", "decisions"], value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     /// How long boxes are fed, as in 60s or 5m; until ctrl-c without.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
@@ -98,6 +102,11 @@ async fn main() -> anyhow::Result<ExitCode> {
         None => Load::Viewers {
             from: arguments.from,
             speed: arguments.speed,
+            ads: if arguments.decisions {
+                AdSource::Decided
+            } else {
+                AdSource::MadeUp
+            },
         },
     };
     let (answers, answered) = mpsc::channel(ANSWERS_WAITING_MAX);

@@ -27,6 +27,13 @@ pub(super) struct Counters {
     pub(super) drained: AtomicU64,
     /// From handing in urgent proof to its answer.
     pub(super) proof_latency: Latency,
+    pub(super) opportunities: AtomicU64,
+    pub(super) decisions_filled: AtomicU64,
+    pub(super) decisions_unfilled: AtomicU64,
+    pub(super) decisions_refused: AtomicU64,
+    /// From handing in an opportunity to the decision of one of its slots,
+    /// verified and bound.
+    pub(super) loop_latency: Latency,
 }
 
 impl Counters {
@@ -78,6 +85,16 @@ pub struct FleetCounts {
     pub batches_receipted: u64,
     /// From handing in an urgent proof event to its answer.
     pub proof_answered: Percentiles,
+    /// Ad opportunities handed in by boxes that follow decisions.
+    pub opportunities: u64,
+    /// Decisions handed to a player, with something to show.
+    pub decisions_filled: u64,
+    /// Decisions handed to a player, with nothing to show.
+    pub decisions_unfilled: u64,
+    /// Decisions that a box refused; 0 unless somebody forges or delays them.
+    pub decisions_refused: u64,
+    /// From handing in an opportunity to the decision of a slot of it.
+    pub decided: Percentiles,
 }
 
 impl FleetCounts {
@@ -96,6 +113,11 @@ impl FleetCounts {
             batches_resent: read(&counters.batches_resent),
             batches_receipted: read(&counters.batches_receipted),
             proof_answered: counters.proof_latency.percentiles(),
+            opportunities: read(&counters.opportunities),
+            decisions_filled: read(&counters.decisions_filled),
+            decisions_unfilled: read(&counters.decisions_unfilled),
+            decisions_refused: read(&counters.decisions_refused),
+            decided: counters.loop_latency.percentiles(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use returnpath_delivery::Uptime;
-use returnpath_shared::wire::{Event, Source, ViewingHeartbeat, event};
+use returnpath_shared::wire::{Decision, Event, Source, ViewingHeartbeat, event};
 
 use super::{moment::Moment, viewer::Viewer};
 
@@ -52,6 +52,14 @@ impl Feed {
         match self {
             Self::Household { viewer, pace } => pace.uptime(viewer.next_at()),
             Self::Batches { next, .. } => *next,
+        }
+    }
+
+    /// The box was given a decision.
+    pub(super) fn decided(&mut self, decision: Decision) {
+        match self {
+            Self::Household { viewer, .. } => viewer.decided(decision),
+            Self::Batches { .. } => {}
         }
     }
 

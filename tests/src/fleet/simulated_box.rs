@@ -6,7 +6,10 @@ use std::{
     collections::HashMap,
     future::pending,
     num::NonZeroU32,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,7 +29,12 @@ use tokio::{
     time::sleep,
 };
 
-use super::{counters::Counters, feed::Feed, memory::Memory};
+use super::{
+    counters::Counters,
+    feed::Feed,
+    memory::Memory,
+    way_back::{Step, Taken, WayBack},
+};
 
 /// Goodbye to the broker.
 const DISCONNECT_GRACE: Duration = Duration::from_secs(1);
@@ -50,6 +58,8 @@ pub(super) struct Parts {
     pub(super) reconnect: ReconnectConfig,
     pub(super) link: LinkConfig,
     pub(super) feed: Feed,
+    /// In boxes that follow decisions.
+    pub(super) way_back: Option<WayBack>,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) answers: mpsc::Sender<audit::Answer>,
     pub(super) counters: Arc<Counters>,
@@ -65,6 +75,7 @@ pub(super) struct SimulatedBox {
     link: Link,
     memory: Memory,
     feed: Feed,
+    way_back: Option<WayBack>,
     phase: watch::Receiver<Phase>,
     answers: mpsc::Sender<audit::Answer>,
     /// Answers that were given and are not handed on yet.
@@ -101,6 +112,7 @@ impl SimulatedBox {
             link: Link::new(parts.link, epoch),
             memory: Memory::default(),
             feed: parts.feed,
+            way_back: parts.way_back,
             phase: parts.phase,
             answers: parts.answers,
             given: Vec::new(),
@@ -116,7 +128,8 @@ impl SimulatedBox {
     /// Lives until it is told to stop.
     pub(super) async fn run(mut self) {
         loop {
-            self.carry_out();
+            // What is told goes into the queue, and its answers come out of it.
+            while self.follow() || self.carry_out() {}
             self.count();
             for answer in self.given.split_off(0) {
                 // Nobody keeps the answers: the run is over.
@@ -154,7 +167,8 @@ impl SimulatedBox {
     fn wake_at(&self, phase: Phase) -> Option<Uptime> {
         let feed = (phase == Phase::Feeding).then(|| self.feed.next_at());
         let dial = self.dial.map(|dial| dial.at);
-        [feed, dial, self.delivery.poll_timeout()]
+        let way_back = self.way_back.as_ref().and_then(WayBack::next_at);
+        [feed, dial, way_back, self.delivery.poll_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -169,15 +183,42 @@ impl SimulatedBox {
         }
         if phase == Phase::Feeding && self.feed.next_at() <= now {
             for event in self.feed.take(now) {
+                if let Some(way_back) = &mut self.way_back
+                    && let Some(wire::event::Kind::AdOpportunity(ad)) = &event.kind
+                {
+                    way_back.asks(ad, now);
+                }
                 self.offer(event, now);
             }
         }
         if self.delivery.poll_timeout().is_some_and(|at| at <= now) {
             self.delivery.tick(now);
         }
+        if let Some(way_back) = &mut self.way_back {
+            way_back.tick(now);
+        }
     }
 
-    fn offer(&mut self, event: wire::Event, now: Uptime) {
+    /// Shows and tells what the way back wants; false when that is nothing.
+    fn follow(&mut self) -> bool {
+        let now = uptime();
+        let mut steps = false;
+        while let Some(step) = self.way_back.as_mut().and_then(|it| it.next_step(now)) {
+            steps = true;
+            match step {
+                Step::Show(decision) => self.feed.decided(*decision),
+                Step::Tell { number, event } => {
+                    let taken = self.offer(*event, now);
+                    if let Some(way_back) = &mut self.way_back {
+                        way_back.told(number, taken, now);
+                    }
+                }
+            }
+        }
+        steps
+    }
+
+    fn offer(&mut self, event: wire::Event, now: Uptime) -> Taken {
         self.requests += 1;
         let token = ClientToken(self.requests);
         let is_urgent = Urgency::of(&event) == Urgency::Urgent;
@@ -191,13 +232,17 @@ impl SimulatedBox {
                 if is_urgent {
                     self.waiting.insert(token, now);
                 }
-                return;
+                return Taken::Waits(token);
             }
             Acceptance::Repeated { .. } => &self.counters.repeated,
-            Acceptance::Busy => &self.counters.busy,
+            Acceptance::Busy => {
+                self.counters.busy.fetch_add(1, Ordering::Relaxed);
+                return Taken::Not;
+            }
             Acceptance::TooLarge { .. } => &self.counters.refused,
         };
         counted.fetch_add(1, Ordering::Relaxed);
+        Taken::Settled
     }
 
     fn give(&mut self, epoch: Epoch, ordinal: Ordinal, class: Class) {
@@ -225,8 +270,13 @@ impl SimulatedBox {
                 self.delivery.handle(Input::PubAck { id, outcome }, now);
             }
             LinkEvent::Receipt(receipt) => self.delivery.handle(Input::Receipt(&receipt), now),
-            // Listened to by real agents only.
-            LinkEvent::Decision(_) | LinkEvent::Config(_) => {}
+            LinkEvent::Decision(message) => {
+                if let Some(way_back) = &mut self.way_back {
+                    way_back.arrived(&message, now);
+                }
+            }
+            // Nothing of it applies to a box without a file of settings.
+            LinkEvent::Config(_) => {}
             LinkEvent::Closed(reason) => self.closed(&reason, now),
         }
     }
@@ -248,9 +298,12 @@ impl SimulatedBox {
         self.dial = Some(self.reconnect.lost(loss, now));
     }
 
-    fn carry_out(&mut self) {
+    /// Carries out what the core wants; false when that is nothing.
+    fn carry_out(&mut self) -> bool {
         let now = uptime();
+        let mut effects = false;
         while let Some(effect) = self.delivery.poll_effect() {
+            effects = true;
             match effect {
                 Effect::Publish(publish) => self.publish(publish, now),
                 Effect::Commit(commit) => {
@@ -270,6 +323,7 @@ impl SimulatedBox {
                 Effect::Stopped => {}
             }
         }
+        effects
     }
 
     fn publish(&mut self, publish: Publish, now: Uptime) {
@@ -300,6 +354,9 @@ impl SimulatedBox {
             }
         };
         counted.fetch_add(1, Ordering::Relaxed);
+        if let Some(way_back) = &mut self.way_back {
+            way_back.answered(token, now);
+        }
         if let Some(since) = self.waiting.remove(&token) {
             let after = now.since(since).as_millis();
             self.counters
@@ -319,15 +376,20 @@ impl SimulatedBox {
         let drained = settled
             && status.open_events == 0
             && status.ordinary.batches + status.proof.batches == 0;
-        if settled && !self.settled {
-            self.settled = true;
-            self.counters.settled.fetch_add(1, Ordering::Relaxed);
-        }
-        if drained && !self.drained {
-            self.drained = true;
-            self.counters.drained.fetch_add(1, Ordering::Relaxed);
-        }
+        // Not for ever: a decision may come, and is acknowledged.
+        level(&self.counters.settled, &mut self.settled, settled);
+        level(&self.counters.drained, &mut self.drained, drained);
     }
+}
+
+/// Counts a box in or out, when it has changed.
+fn level(boxes: &AtomicU64, before: &mut bool, now: bool) {
+    match (*before, now) {
+        (false, true) => drop(boxes.fetch_add(1, Ordering::Relaxed)),
+        (true, false) => drop(boxes.fetch_sub(1, Ordering::Relaxed)),
+        _ => {}
+    }
+    *before = now;
 }
 
 fn uptime() -> Uptime {

@@ -13,7 +13,7 @@ mod ads;
 use std::{collections::BTreeMap, sync::Arc};
 
 use returnpath_shared::wire::{
-    AdOpportunity, Channel, Consent, Custom, Display, Event, Power, Segmentation, Source,
+    AdOpportunity, Channel, Consent, Custom, Decision, Display, Event, Power, Segmentation, Source,
     TrickPlay, Tune, UserActivity, ViewingHeartbeat, consent, display, event, power, trick_play,
     tune,
 };
@@ -95,6 +95,8 @@ pub struct Viewer {
     last_channel: Option<Channel>,
     spans: u64,
     ads: Ads,
+    /// How long before a break the box is told of it.
+    notice_ms: u64,
     happened: Vec<Happening>,
 }
 
@@ -125,16 +127,17 @@ enum SpanPlan {
     Pause,
     GoOn,
     Announce(AdBreak),
+    Slot(ads::Slot),
     Ad(ads::Step),
 }
 
 impl Viewer {
-    /// A household that is on at `now` with the probability of that hour.
+    /// A household that is on at `now` with the probability of that hour. Its
+    /// player makes up the ads that it shows.
     #[must_use]
     pub fn new(lineup: Arc<Lineup>, seed: u64, now: Moment) -> Self {
         let mut chance = Chance::new(seed);
         let is_on = chance.happens(on_share(now));
-        let ads = Ads::new(seed);
         let mut viewer = Self {
             lineup,
             chance,
@@ -143,7 +146,8 @@ impl Viewer {
             watching: None,
             last_channel: None,
             spans: 0,
-            ads,
+            ads: Ads::made_up(seed),
+            notice_ms: NOTICE_MS,
             happened: Vec::new(),
         };
         viewer.plan(now, Plan::Consent);
@@ -154,6 +158,22 @@ impl Viewer {
         };
         viewer.plan(first, Plan::SwitchOn);
         viewer
+    }
+
+    /// The household with a player that shows what its box was given to show
+    /// ([`Self::decided`]), and nothing else. Deciding takes real time, however
+    /// fast the household lives: breaks are announced so many times earlier.
+    #[must_use]
+    pub fn following_decisions(mut self, speed: u32) -> Self {
+        self.ads.follow_decisions();
+        self.notice_ms = NOTICE_MS * u64::from(speed.max(1));
+        self
+    }
+
+    /// The box was given a decision. Shown when its slot is reached, if that is
+    /// still to come and the viewer is still there.
+    pub fn decided(&mut self, decision: Decision) {
+        self.ads.decided(decision);
     }
 
     /// When to look next: nothing happens before. Nothing may happen then
@@ -234,6 +254,11 @@ impl Viewer {
                 self.trick_play(&watching, trick_play::Action::Live, 100, at);
             }
             SpanPlan::Announce(ad_break) => self.announce(&watching, ad_break, at),
+            SpanPlan::Slot(slot) => {
+                for (at, step) in self.ads.begin(slot, at) {
+                    self.plan_during(&watching, at, SpanPlan::Ad(step));
+                }
+            }
             SpanPlan::Ad(step) => self.show(&watching, step, at),
         }
     }
@@ -340,7 +365,7 @@ impl Viewer {
             self.plan_during(&watching, pause_at, SpanPlan::Pause);
         }
         // A break that has begun, or is about to, is not replaced any more.
-        self.plan_break(&watching, at.plus_ms(NOTICE_MS));
+        self.plan_break(&watching, at.plus_ms(self.notice_ms));
         self.watching = Some(watching);
     }
 
@@ -369,7 +394,7 @@ impl Viewer {
 
     fn plan_break(&mut self, watching: &Watching, after: Moment) {
         if let Some(ad_break) = breaks::next(self.lineup.service(watching.service), after) {
-            let at = Moment(ad_break.start.0.saturating_sub(NOTICE_MS));
+            let at = Moment(ad_break.start.0.saturating_sub(self.notice_ms));
             self.plan_during(watching, at, SpanPlan::Announce(ad_break));
         }
     }
@@ -400,8 +425,8 @@ impl Viewer {
                 source: Source::Live as i32,
             }),
         );
-        for (at, step) in self.ads.fill(&break_id, &ad_break) {
-            self.plan_during(watching, at, SpanPlan::Ad(step));
+        for (at, slot) in Ads::slots(&break_id, &ad_break) {
+            self.plan_during(watching, at, SpanPlan::Slot(slot));
         }
         if self.chance.happens(LEAVES_AT_BREAK) {
             let leave = ad_break.start.plus_ms(self.chance.below(LEAVES_WITHIN_MS));

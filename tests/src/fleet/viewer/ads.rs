@@ -1,8 +1,12 @@
-//! The player's side of a break: which slots are filled, and the proof of what
-//! was shown. There is no decision role to ask: the player makes up the ids of
-//! the decisions that it would have been given.
+//! The player's side of a break: what each slot shows, and the proof of it.
+//!
+//! Ads come from decisions that the box was given, or, where nobody decides,
+//! the player makes them up with ids of its own. A slot without an ad shows the
+//! broadcaster's default, of which nothing is told.
 
-use returnpath_shared::wire::{AdEvent, Channel, ad_event, event};
+use std::collections::VecDeque;
+
+use returnpath_shared::wire::{self, AdEvent, Channel, ad_event, event};
 
 use crate::fleet::{
     breaks::AdBreak,
@@ -10,7 +14,7 @@ use crate::fleet::{
     moment::{Moment, SECOND_MS},
 };
 
-/// How many slots are filled.
+/// How many slots are filled where ads are made up.
 const FILLED: f64 = 0.8;
 
 /// How many ads do not play, and why: IAB VAST 4.2, section 2.3.6.3, 402 is a
@@ -18,18 +22,28 @@ const FILLED: f64 = 0.8;
 const FAILS: f64 = 0.01;
 const ERROR_CODES: [u32; 2] = [402, 405];
 
-/// Creatives to choose from.
+/// Creatives to choose from where ads are made up.
 const CREATIVES: u64 = 40;
+
+/// Decisions kept for slots that are still to come: as many as an agent holds.
+/// The oldest go first; most are of breaks that the viewer zapped away from.
+const DECISIONS_MAX: usize = returnpath_slots::HELD_MAX;
+
+/// A slot of a break that the player will reach.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Slot {
+    break_id: String,
+    index: u32,
+    duration_ms: u64,
+}
 
 /// One ad of a break.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Ad {
     decision_id: String,
-    break_id: String,
-    slot: u32,
     creative_id: String,
+    slot: Slot,
     start: Moment,
-    duration_ms: u64,
 }
 
 /// A step of an ad, when it is reached.
@@ -40,47 +54,107 @@ pub(super) struct Step {
     error_code: u32,
 }
 
+/// Where ads come from.
+#[derive(Debug)]
+enum Source {
+    /// Nobody decides. The seed makes decision ids of one household differ from
+    /// those of others.
+    MadeUp { seed: u64 },
+    /// The latest decisions with a creative, oldest first.
+    Decided(VecDeque<wire::Decision>),
+}
+
 /// What the player shows.
 #[derive(Debug)]
 pub(super) struct Ads {
-    /// Makes decision ids of one household differ from those of others.
-    seed: u64,
+    source: Source,
     chance: Chance,
     playing: Option<Ad>,
 }
 
 impl Ads {
-    pub(super) fn new(seed: u64) -> Self {
+    /// Ads of the player's own.
+    pub(super) fn made_up(seed: u64) -> Self {
         Self {
-            seed,
+            source: Source::MadeUp { seed },
             chance: Chance::new(!seed),
             playing: None,
         }
     }
 
-    /// Fills the slots of a break, and says what will be reached when.
-    pub(super) fn fill(&mut self, break_id: &str, ad_break: &AdBreak) -> Vec<(Moment, Step)> {
-        let mut steps = Vec::new();
-        let mut start = ad_break.start;
-        for (slot, seconds) in (0..).zip(ad_break.slots_s) {
-            let duration_ms = u64::from(*seconds) * SECOND_MS;
-            if self.chance.happens(FILLED) {
-                let ad = Ad {
-                    decision_id: format!("d{:016x}-{break_id}-{slot}", self.seed),
-                    break_id: break_id.to_owned(),
-                    slot,
-                    creative_id: format!("creative-{}", self.chance.below(CREATIVES)),
-                    start,
-                    duration_ms,
-                };
-                self.play(ad, &mut steps);
-            }
-            start = start.plus_ms(duration_ms);
-        }
-        steps
+    /// From now on, only what was decided is shown.
+    pub(super) fn follow_decisions(&mut self) {
+        self.source = Source::Decided(VecDeque::new());
     }
 
-    fn play(&mut self, ad: Ad, steps: &mut Vec<(Moment, Step)>) {
+    /// The box was given a decision.
+    pub(super) fn decided(&mut self, decision: wire::Decision) {
+        let Source::Decided(decisions) = &mut self.source else {
+            return;
+        };
+        if decisions.len() == DECISIONS_MAX {
+            decisions.pop_front();
+        }
+        decisions.push_back(decision);
+    }
+
+    /// The slots of a break, and when each is reached.
+    pub(super) fn slots(break_id: &str, ad_break: &AdBreak) -> Vec<(Moment, Slot)> {
+        let mut slots = Vec::new();
+        let mut start = ad_break.start;
+        for (index, seconds) in (0..).zip(ad_break.slots_s) {
+            let duration_ms = u64::from(*seconds) * SECOND_MS;
+            let slot = Slot {
+                break_id: break_id.to_owned(),
+                index,
+                duration_ms,
+            };
+            slots.push((start, slot));
+            start = start.plus_ms(duration_ms);
+        }
+        slots
+    }
+
+    /// A slot is reached: what will be reached of its ad, and when. A decision
+    /// that comes later is too late: the default is on the screen.
+    pub(super) fn begin(&mut self, slot: Slot, start: Moment) -> Vec<(Moment, Step)> {
+        let Some((decision_id, creative_id)) = self.ad_for(&slot) else {
+            return Vec::new();
+        };
+        self.play(Ad {
+            decision_id,
+            creative_id,
+            slot,
+            start,
+        })
+    }
+
+    /// Decision and creative for a slot.
+    fn ad_for(&mut self, slot: &Slot) -> Option<(String, String)> {
+        match &mut self.source {
+            Source::MadeUp { seed } => {
+                let Slot {
+                    break_id, index, ..
+                } = slot;
+                self.chance.happens(FILLED).then(|| {
+                    let creative = self.chance.below(CREATIVES);
+                    (
+                        format!("d{seed:016x}-{break_id}-{index}"),
+                        format!("creative-{creative}"),
+                    )
+                })
+            }
+            Source::Decided(decisions) => {
+                let place = decisions
+                    .iter()
+                    .position(|it| it.break_id == slot.break_id && it.slot == slot.index)?;
+                let decision = decisions.remove(place)?;
+                Some((decision.decision_id, decision.creative?.creative_id))
+            }
+        }
+    }
+
+    fn play(&mut self, ad: Ad) -> Vec<(Moment, Step)> {
         if self.chance.happens(FAILS) {
             let code = usize::try_from(self.chance.below(ERROR_CODES.len() as u64));
             let error_code = code.ok().and_then(|code| ERROR_CODES.get(code).copied());
@@ -89,25 +163,27 @@ impl Ads {
                 error_code: error_code.unwrap_or_default(),
                 ad,
             };
-            steps.push((step.ad.start, step));
-            return;
+            return vec![(step.ad.start, step)];
         }
         // A slot's last step comes just before the first of the next.
-        let quarter_ms = ad.duration_ms / 4;
-        for (kind, position_ms) in [
+        let quarter_ms = ad.slot.duration_ms / 4;
+        [
             (ad_event::Kind::Start, 0),
             (ad_event::Kind::FirstQuartile, quarter_ms),
             (ad_event::Kind::Midpoint, 2 * quarter_ms),
             (ad_event::Kind::ThirdQuartile, 3 * quarter_ms),
-            (ad_event::Kind::Complete, ad.duration_ms - 1),
-        ] {
+            (ad_event::Kind::Complete, ad.slot.duration_ms - 1),
+        ]
+        .into_iter()
+        .map(|(kind, position_ms)| {
             let step = Step {
                 ad: ad.clone(),
                 kind,
                 error_code: 0,
             };
-            steps.push((ad.start.plus_ms(position_ms), step));
-        }
+            (ad.start.plus_ms(position_ms), step)
+        })
+        .collect()
     }
 
     /// A step is reached: the proof of it. `None` for an ad that was cut off.
@@ -151,8 +227,8 @@ impl Ad {
         event::Kind::AdEvent(AdEvent {
             kind: kind as i32,
             decision_id: self.decision_id.clone(),
-            break_id: self.break_id.clone(),
-            slot: self.slot,
+            break_id: self.slot.break_id.clone(),
+            slot: self.slot.index,
             creative_id: self.creative_id.clone(),
             position_ms: u32::try_from(at.0.saturating_sub(self.start.0)).unwrap_or(u32::MAX),
             error_code,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use returnpath_shared::{Class, ProofKey, check, wire::ad_event};
+use returnpath_shared::{
+    Class, ProofKey, check,
+    wire::{Creative, ad_event},
+};
 
 use super::*;
 use crate::fleet::{lineup::Advertising, moment::HOUR_MS};
@@ -123,6 +126,79 @@ fn ads_start_before_they_end_and_some_are_skipped_or_fail() {
     assert!(of(ad_event::Kind::Complete) > of(ad_event::Kind::Start) / 2);
     assert!(of(ad_event::Kind::Skip) > of(ad_event::Kind::Start) / 100);
     assert!(of(ad_event::Kind::Error) > 0);
+}
+
+/// A day of a household that is given, at once, what `decide` says to each slot
+/// of each opportunity.
+fn decided_day(seed: u64, decide: impl Fn(&str, u32) -> Option<Decision>) -> Vec<Happening> {
+    let from = Moment(18 * HOUR_MS);
+    let lineup = Arc::new(Lineup::london().unwrap());
+    let mut viewer = Viewer::new(lineup, seed, from).following_decisions(30);
+    let mut happened = Vec::new();
+    while viewer.next_at() <= from.plus_ms(DAY.0) {
+        for happening in viewer.advance(viewer.next_at()) {
+            if let Some(event::Kind::AdOpportunity(ad)) = &happening.event.kind {
+                for slot in (0..).take(ad.slot_durations_ms.len()) {
+                    if let Some(decision) = decide(&ad.break_id, slot) {
+                        viewer.decided(decision);
+                    }
+                }
+            }
+            happened.push(happening);
+        }
+    }
+    happened
+}
+
+fn decision(break_id: &str, slot: u32, creative: bool) -> Decision {
+    Decision {
+        decision_id: format!("{break_id}/{slot}"),
+        break_id: break_id.to_owned(),
+        slot,
+        creative: creative.then(|| Creative {
+            creative_id: format!("creative-of-{slot}"),
+            ..Creative::default()
+        }),
+        ..Decision::default()
+    }
+}
+
+#[test]
+fn a_player_that_follows_decisions_shows_what_it_was_given_in_its_slot() {
+    let mut shown = 0;
+    for seed in 0..100 {
+        for happening in decided_day(seed, |break_id, slot| Some(decision(break_id, slot, true))) {
+            check(&happening.event).unwrap();
+            if let Some(event::Kind::AdEvent(ad)) = &happening.event.kind {
+                assert_eq!(ad.decision_id, format!("{}/{}", ad.break_id, ad.slot));
+                assert_eq!(ad.creative_id, format!("creative-of-{}", ad.slot));
+                shown += u32::from(ad.kind() == ad_event::Kind::Start);
+            }
+        }
+    }
+    assert!(shown > 500, "{shown}");
+}
+
+#[test]
+fn a_slot_without_a_decision_or_without_a_creative_shows_the_default_and_tells_nothing() {
+    for seed in 0..20 {
+        let nothing = decided_day(seed, |_, _| None);
+        assert!(nothing.iter().all(|it| ad_kind(it).is_none()));
+        let no_fill = decided_day(seed, |break_id, slot| Some(decision(break_id, slot, false)));
+        assert_eq!(no_fill, nothing);
+    }
+}
+
+#[test]
+fn a_fast_household_is_told_of_breaks_so_much_earlier() {
+    let mut opportunities = 0;
+    for happening in (0..20).flat_map(|seed| decided_day(seed, |_, _| None)) {
+        if let Some(event::Kind::AdOpportunity(ad)) = &happening.event.kind {
+            opportunities += 1;
+            assert_eq!(ad.start_uptime_ms, happening.at.0 + 30 * NOTICE_MS);
+        }
+    }
+    assert!(opportunities > 100, "{opportunities}");
 }
 
 #[test]
