@@ -1,10 +1,10 @@
 //! What became of what came in, for metrics. Counted with the transaction, so
 //! that an aborted one is not counted twice.
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use core::ops::AddAssign;
 
-use returnpath_shared::wire::{Exclusion, NoFill, Outcome, Stage};
+use returnpath_shared::wire::{AggregatorRecord, Choice, Exclusion, NoFill, Outcome, Stage};
 
 /// Outcomes of one transaction. Add them up over transactions.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -54,6 +54,35 @@ impl Counts {
     pub const NO_FILLS: usize = NoFill::StateBound as usize + 1;
     /// Length of [`Self::progress`].
     pub const STAGES: usize = Stage::Expired as usize + 1;
+
+    /// Nothing yet, of so many aggregators.
+    pub(crate) fn of(aggregators: usize) -> Self {
+        Self {
+            aggregators: vec![AggregatorCounts::default(); aggregators],
+            ..Self::default()
+        }
+    }
+
+    /// A slot was decided.
+    pub(crate) fn decided(&mut self, aggregators: &[AggregatorRecord], choice: &Choice) {
+        for (counts, record) in self.aggregators.iter_mut().zip(aggregators) {
+            let exclusion = record.exclusion();
+            if exclusion == Exclusion::Unspecified {
+                counts.outcomes[record.outcome() as usize] += 1;
+            } else {
+                counts.excluded[exclusion as usize] += 1;
+            }
+        }
+        match choice.aggregator {
+            Some(aggregator) => {
+                self.filled += 1;
+                if let Some(counts) = self.aggregators.get_mut(aggregator as usize) {
+                    counts.filled += 1;
+                }
+            }
+            None => self.no_fill[choice.no_fill() as usize] += 1,
+        }
+    }
 }
 
 impl AggregatorCounts {

@@ -1,20 +1,42 @@
 //! The boxes of one partition, the askings under way, and the transaction on
 //! what is known of them.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    vec::Vec,
+};
+use bytes::Bytes;
+use prost::Message as _;
+use returnpath_shared::wire::Stage;
 
 use crate::{
     call::Answer,
     counts::Counts,
+    device::{Device, Known, has_ad, has_stage},
     gates::{CallId, Gates},
     input::{Input, InputRecord},
+    limit::{ASKINGS_MAX, Limits},
     now::Now,
-    output::Output,
-    push::Push,
+    opportunity::{self, Read},
+    output::{Destination, Output},
+    push::{Push, Timing},
     settings::Settings,
+    settlement::Settled,
     signer::{Pseudonyms, Signer},
     state::RestoreError,
 };
+
+mod asking;
+mod closing;
+mod deciding;
+
+use asking::{Asking, PartState};
+use closing::Closing;
+use deciding::Came;
+
+/// Where a partition keeps a device.
+type DeviceIndex = usize;
 
 /// What the shell lends for one step.
 pub struct Lent<'a> {
@@ -48,75 +70,231 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Partition {
     settings: Arc<Settings>,
+    limits: Limits,
+    devices: Vec<Device>,
+    index: BTreeMap<Arc<str>, DeviceIndex>,
+    /// Opportunities being decided, by their offset.
+    askings: BTreeMap<u64, Asking>,
+    /// When each of them must go on, on the monotonic clock.
+    deadlines: BTreeSet<(u64, u64)>,
+    /// Calls under way: the opportunity, and the place of the slot in it.
+    calls: BTreeMap<u64, (u64, usize)>,
+    /// Decisions to look at once they have expired without acknowledgement.
+    closings: BTreeSet<Closing>,
+    /// To be pushed once the open transaction is committed.
+    pushes: Vec<Pushing>,
+    /// Devices that the open transaction has touched.
+    touched: Vec<DeviceIndex>,
+    /// Devices known when the open transaction began.
+    devices_committed: usize,
+    counts: Counts,
+}
+
+/// A decision to be pushed once the open transaction is committed.
+#[derive(Debug)]
+struct Pushing {
+    device: DeviceIndex,
+    decision_id: Arc<str>,
+    timing: Option<Timing>,
 }
 
 impl Partition {
     /// One that knows no box.
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self { settings }
+        Self::with_limits(settings, Limits::DEFAULT)
+    }
+
+    /// One that knows no box and remembers within other bounds.
+    #[must_use]
+    pub fn with_limits(settings: Arc<Settings>, limits: Limits) -> Self {
+        let counts = Counts::of(settings.aggregators.len());
+        Self {
+            settings,
+            limits,
+            devices: Vec::new(),
+            index: BTreeMap::new(),
+            askings: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            calls: BTreeMap::new(),
+            closings: BTreeSet::new(),
+            pushes: Vec::new(),
+            touched: Vec::new(),
+            devices_committed: 0,
+            counts,
+        }
     }
 
     /// Takes one record of the changelog, oldest first; the last of a key
     /// wins, `None` forgets it. For loading on assignment only, before the
-    /// first input.
+    /// first input; then call [`resume`](Self::resume) once.
     ///
     /// # Errors
     /// When key or value are not as this crate writes them.
     pub fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), RestoreError> {
-        let _ = (key, value, &self.settings);
+        let key = opportunity::device(key).ok_or(RestoreError::Key { length: key.len() })?;
+        let known = Known::from_wire(value.unwrap_or_default())?;
+        let device = self.device(key);
+        self.devices[device].known.load(known);
+        self.devices_committed = self.devices.len();
         Ok(())
     }
 
     /// After the last [`restore`](Self::restore): what was recorded, has not
-    /// expired and was never acknowledged is pushed again.
+    /// expired and was never acknowledged is to be pushed again.
     pub fn resume(&mut self, now: Now, pushes: &mut Vec<Push>) {
-        let _ = (now, pushes);
+        for (index, device) in self.devices.iter().enumerate() {
+            for open in &device.known.get().open {
+                if has_ad(open) && !Closing::is_recorded(open) {
+                    self.closings.insert(Closing::of_open(index, open));
+                }
+                if !has_stage(open, Stage::Acknowledged) && now.unix_ms < open.expiry_unix_ms {
+                    pushes.extend(push(device, &open.decision_id, None));
+                }
+            }
+        }
     }
 
     /// Takes one record of `rp.opportunities`, in the order of their offsets.
     /// Bad input is never an error here: it is counted and skipped.
-    pub fn opportunity(&mut self, record: &InputRecord<'_>, lent: Lent<'_>, out: &mut Output) {
-        let _ = (record, lent.now, lent.gates, lent.signer, lent.pseudonyms, out);
+    pub fn opportunity(&mut self, record: &InputRecord<'_>, mut lent: Lent<'_>, out: &mut Output) {
+        let read = match Read::of(record, &self.settings) {
+            Ok(read) => read,
+            Err(opportunity::Undecodable) => {
+                self.counts.undecodable_opportunities += 1;
+                return;
+            }
+        };
+        let index = self.device(&read.device);
+        let device = &mut self.devices[index];
+        let known = device.known.get();
+        let is_reread = known.is_finished(read.number, read.received_unix_ms)
+            || self.askings.contains_key(&read.number);
+        if is_reread {
+            self.counts.reread += 1;
+            return;
+        }
+        device.read_to = read.number.saturating_add(1);
+        let said = read.refined().and_then(|refined| {
+            let settled = Settled::of(&read.opportunity, refined)?;
+            device.settlement.say(refined, settled)
+        });
+        if let Some(settled) = said {
+            self.settle(index, settled, lent.now, out);
+        }
+        self.counts.opportunities += 1;
+        let device = &self.devices[index];
+        let known = device.known.get();
+        let mut room = known
+            .room(&self.limits, lent.now.unix_ms)
+            .saturating_sub(device.slots_asking());
+        let mut slots = Vec::with_capacity(read.slots.len());
+        for slot in &read.slots {
+            if let Some(open) = known.find(&slot.decision_id) {
+                if open.signed.is_none() || lent.now.unix_ms >= open.expiry_unix_ms {
+                    self.counts.repeated_late += 1;
+                    continue;
+                }
+                self.counts.pushed_again += 1;
+                out.urge();
+                self.pushes.push(Pushing {
+                    device: index,
+                    decision_id: slot.decision_id.as_str().into(),
+                    timing: None,
+                });
+            } else if device.is_asking(&slot.decision_id) {
+                // The opportunity that asked first holds the offsets back.
+                self.counts.joined += 1;
+            } else {
+                slots.push(self.slot_asking(slot, &read, &mut room, &lent));
+            }
+        }
+        if slots.is_empty() {
+            self.finish(index, read.received_unix_ms);
+        } else {
+            self.begin(index, read, slots, &mut lent, out);
+        }
     }
 
     /// Takes one record of `rp.ads`, in the order of their offsets. Bad input
     /// is counted and skipped.
     pub fn ad_event(&mut self, record: &InputRecord<'_>, now: Now, out: &mut Output) {
-        let _ = (record, now, out);
+        self.close(record, now, out);
     }
 
     /// Takes the end of a call. Every call must come back here once, also
     /// after an [`abort`](Self::abort), or to [`Gates::abandoned`] when the
     /// partition is gone: the gates count what is under way.
-    pub fn answered(&mut self, ended: Ended, lent: Lent<'_>, out: &mut Output) {
-        lent.gates.abandoned(ended.call, lent.now.monotonic_us);
-        let _ = (lent.signer, lent.pseudonyms, out);
+    pub fn answered(&mut self, ended: Ended, mut lent: Lent<'_>, out: &mut Output) {
+        let Ended {
+            call,
+            answer,
+            sent_us,
+            ended_us,
+        } = ended;
+        let settings = Arc::clone(&self.settings);
+        let Some(aggregator) = settings.aggregators.get(call.aggregator) else {
+            return;
+        };
+        let came = Came::of(&answer, aggregator);
+        let now_us = lent.now.monotonic_us;
+        lent.gates.end(call, Some(came.health()), now_us);
+        let Some((number, place)) = self.calls.remove(&call.number) else {
+            return;
+        };
+        let Some(mut asking) = self.take(number) else {
+            return;
+        };
+        let slot = &mut asking.slots[place];
+        let part = slot.parts.get_mut(call.aggregator);
+        if let Some(part) = part
+            && let PartState::UnderWay { number, .. } = part.state
+            && number == call.number
+        {
+            part.record.asked_after_us = sent_us.saturating_sub(asking.taken_us);
+            part.record.latency_us = ended_us.saturating_sub(sent_us);
+            asking.waiting.end(ended_us);
+            came.record(slot, call.aggregator, &settings);
+        }
+        self.proceed(asking, &mut lent, out);
     }
 
     /// The broker has a decision (PUBACK).
     pub fn pushed(&mut self, device: &str, decision_id: &str, now: Now, out: &mut Output) {
-        let _ = (device, decision_id, now, out);
+        self.confirm_push(device, decision_id, now, out);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, on the monotonic
     /// clock, in microseconds; `None` while nothing waits.
     #[must_use]
     pub fn poll_timeout(&self, now: Now) -> Option<u64> {
-        let _ = now;
-        None
+        let asking_us = self.deadlines.first().map(|(deadline_us, _)| *deadline_us);
+        let closing_us = self.closings.first().map(|closing| {
+            let left_ms = u64::try_from(closing.due_unix_ms.saturating_sub(now.unix_ms));
+            now.monotonic_us
+                .saturating_add(left_ms.unwrap_or(0).saturating_mul(1_000))
+        });
+        asking_us.into_iter().chain(closing_us).min()
     }
 
     /// Decides what has waited long enough, and closes what was never
     /// acknowledged.
-    pub fn handle_timeout(&mut self, lent: Lent<'_>, out: &mut Output) {
-        let _ = (lent.now, lent.gates, lent.signer, lent.pseudonyms, out);
+    pub fn handle_timeout(&mut self, mut lent: Lent<'_>, out: &mut Output) {
+        let now_us = lent.now.monotonic_us;
+        let due = self.deadlines.range(..=(now_us, u64::MAX));
+        let due: Vec<u64> = due.map(|(_, number)| *number).collect();
+        for number in due {
+            if let Some(asking) = self.take(number) {
+                self.proceed(asking, &mut lent, out);
+            }
+        }
+        self.close_unacknowledged(lent.now, out);
     }
 
     /// Whether the partition takes further opportunities: read on only then.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        true
+        self.askings.len() < ASKINGS_MAX
     }
 
     /// The lowest offset of an input that is not yet finished. Offsets from it
@@ -124,44 +302,148 @@ impl Partition {
     /// `None`. Records beyond it that are read again are recognised.
     #[must_use]
     pub fn lowest_unfinished_offset(&self, input: Input) -> Option<i64> {
-        let _ = input;
-        None
+        match input {
+            Input::Opportunities => {
+                let lowest = self.askings.first_key_value()?;
+                i64::try_from(*lowest.0).ok()
+            }
+            // What it leads to is recorded at once.
+            Input::Ads => None,
+        }
     }
 
     /// Appends the changelog records of the open transaction, one a device.
     /// Call once, after the last input of the transaction.
     pub fn changes(&self, out: &mut Output) {
-        let _ = out;
+        for index in &self.touched {
+            let device = &self.devices[*index];
+            if device.known.is_changed() {
+                put_state(device, out);
+            }
+        }
     }
 
     /// Appends the whole state as changelog records, in the order of their
     /// keys: what a fresh partition needs to [`restore`](Self::restore).
     pub fn snapshot(&self, out: &mut Output) {
-        let _ = out;
+        for index in self.index.values() {
+            let device = &self.devices[*index];
+            if *device.known.get() != Known::default() {
+                put_state(device, out);
+            }
+        }
     }
 
     /// Kafka has committed the transaction: its changes stay, and its decisions
     /// are to be pushed. Returns what it did, for metrics. What is being asked
     /// goes on.
     pub fn commit(&mut self, pushes: &mut Vec<Push>) -> Counts {
-        let _ = pushes;
-        Counts::default()
+        for pushing in self.pushes.drain(..) {
+            let device = &self.devices[pushing.device];
+            pushes.extend(push(device, &pushing.decision_id, pushing.timing));
+        }
+        for device in self.touched.drain(..) {
+            self.devices[device].commit();
+        }
+        self.devices_committed = self.devices.len();
+        let none = Counts::of(self.settings.aggregators.len());
+        core::mem::replace(&mut self.counts, none)
     }
 
     /// Kafka has aborted the transaction: everything since the last commit is
     /// undone, as if it had never been. What is being asked is dropped too; the
     /// shell reads again from the committed offsets, which are not beyond it.
-    pub fn abort(&mut self) {}
+    pub fn abort(&mut self) {
+        for device in self.devices.drain(self.devices_committed..) {
+            self.index.remove(&device.key);
+        }
+        for device in &mut self.devices {
+            device.abort();
+        }
+        for index in self.touched.drain(..) {
+            // What was closed in the transaction is not closed.
+            if let Some(device) = self.devices.get(index) {
+                let open = device.known.get().open.iter();
+                let open = open.filter(|open| has_ad(open) && !Closing::is_recorded(open));
+                self.closings
+                    .extend(open.map(|open| Closing::of_open(index, open)));
+            }
+        }
+        let devices = self.devices.len();
+        self.closings.retain(|closing| closing.device < devices);
+        self.askings.clear();
+        self.deadlines.clear();
+        self.calls.clear();
+        self.pushes.clear();
+        self.counts = Counts::of(self.settings.aggregators.len());
+    }
 
     /// Boxes known: for metrics.
     #[must_use]
     pub fn devices(&self) -> usize {
-        0
+        self.devices.len()
     }
 
     /// Opportunities being decided: for metrics.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        0
+        self.askings.len()
     }
+
+    fn device(&mut self, key: &str) -> DeviceIndex {
+        if let Some(index) = self.index.get(key) {
+            return *index;
+        }
+        let device = Device::new(key);
+        let index = self.devices.len();
+        self.index.insert(Arc::clone(&device.key), index);
+        self.devices.push(device);
+        index
+    }
+
+    /// Lists a device with what the open transaction changes.
+    fn touch(&mut self, index: DeviceIndex) {
+        let device = &mut self.devices[index];
+        if !device.is_listed {
+            device.is_listed = true;
+            self.touched.push(index);
+        }
+    }
+
+    /// Takes an opportunity that is being decided, to go on with it.
+    fn take(&mut self, number: u64) -> Option<Asking> {
+        let asking = self.askings.remove(&number)?;
+        let open = asking.slots.iter().filter(|slot| !slot.is_decided);
+        if let Some(deadline_us) = open.map(|slot| slot.deadline_us).min() {
+            self.deadlines.remove(&(deadline_us, number));
+        }
+        Some(asking)
+    }
+
+    /// An opportunity of a device needs no reading again.
+    fn finish(&mut self, index: DeviceIndex, received_unix_ms: i64) {
+        self.touch(index);
+        let device = &mut self.devices[index];
+        let number = device.finished_to();
+        device.known.change().finish(number, received_unix_ms);
+    }
+}
+
+fn put_state(device: &Device, out: &mut Output) {
+    out.put_record(Destination::State, device.key.as_bytes(), |bytes| {
+        device.known.get().encode(bytes);
+    });
+}
+
+/// A decision as it is pushed; `None` where nothing is sent.
+fn push(device: &Device, decision_id: &str, timing: Option<Timing>) -> Option<Push> {
+    let open = device.known.get().find(decision_id)?;
+    let signed = open.signed.as_ref()?;
+    Some(Push {
+        device: Arc::clone(&device.key),
+        decision_id: decision_id.into(),
+        payload: Bytes::from(signed.encode_to_vec()),
+        expiry_unix_ms: open.expiry_unix_ms,
+        timing,
+    })
 }

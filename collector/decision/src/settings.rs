@@ -1,6 +1,6 @@
 //! How decide decides: what the operator configured, checked once.
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use returnpath_shared::wire::{Policy, PolicyKind};
@@ -9,6 +9,8 @@ use thiserror::Error;
 use crate::{
     call::Adapter,
     gates::{BreakerSettings, Rate},
+    offer::PRICE_MICROS_MAX,
+    rules::Rules,
 };
 
 /// Aggregators configured at once: bounds the record of a decision. More are
@@ -19,6 +21,15 @@ pub const AGGREGATORS_MAX: usize = 16;
 /// longer.
 pub const DEADLINE_MS_MAX: u32 = 10_000;
 
+/// Longest name of an aggregator, in bytes: it stands in every record.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Longest time after the start of its slot at which an ad may begin, in ms.
+const LATE_MS_MAX: u32 = 60_000;
+
+/// Longest window of a cap, in ms: 31 days.
+const CAP_WINDOW_MS_MAX: u64 = 31 * 24 * 60 * 60 * 1_000;
+
 /// Everything that the core must know. Check it with [`Settings::check`].
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -26,6 +37,8 @@ pub struct Settings {
     pub aggregators: Vec<Aggregator>,
     /// How the choice is made; recorded with every decision.
     pub policy: Policy,
+    /// What offers must be like.
+    pub rules: Rules,
     /// How often a box may see one advertiser; `None` for as often as may be.
     pub cap: Option<Cap>,
     /// How long after the start of its slot an ad may begin, in ms.
@@ -113,13 +126,111 @@ impl Settings {
     /// # Errors
     /// Names the first that cannot.
     pub fn check(self) -> Result<Arc<Self>, SettingError> {
-        let wrong = |key: &str, expected| SettingError {
-            key: key.into(),
-            expected,
-        };
-        if PolicyKind::try_from(self.policy.kind).unwrap_or_default() == PolicyKind::Unspecified {
-            return Err(wrong("policy.kind", "waterfall or highest price"));
+        self.check_policy()?;
+        let names = self.aggregators.iter().map(|one| one.name.as_str());
+        expect(
+            "aggregators",
+            (1..=AGGREGATORS_MAX).contains(&self.aggregators.len()),
+            "1 to 16 of them",
+        )?;
+        for (place, aggregator) in self.aggregators.iter().enumerate() {
+            aggregator.check(&format!("aggregators[{place}]"))?;
+            let is_alone = names
+                .clone()
+                .filter(|name| *name == aggregator.name)
+                .count()
+                == 1;
+            expect(
+                &format!("aggregators[{place}].name"),
+                is_alone,
+                "a name that no other has",
+            )?;
         }
+        if let Some(cap) = self.cap {
+            expect("cap.impressions_max", cap.impressions_max > 0, "1 or more")?;
+            let is_window = (1..=CAP_WINDOW_MS_MAX).contains(&cap.window_ms);
+            expect("cap.window_ms", is_window, "1 ms to 31 days")?;
+        }
+        expect("late_ms", self.late_ms <= LATE_MS_MAX, "0 to 60000")?;
+        let is_deadline = (1..=DEADLINE_MS_MAX).contains(&self.budget_ms);
+        expect("budget_ms", is_deadline, "1 to 10000")?;
         Ok(Arc::new(self))
     }
+
+    fn check_policy(&self) -> Result<(), SettingError> {
+        let Policy {
+            floor_price_micros,
+            currency,
+            takes_unpriced,
+            ..
+        } = &self.policy;
+        let kind = self.policy.kind();
+        let is_known = kind != PolicyKind::Unspecified;
+        expect("policy.kind", is_known, "waterfall or highest price")?;
+        let is_price = (0..=PRICE_MICROS_MAX).contains(floor_price_micros);
+        expect("policy.floor_price_micros", is_price, "0 to 10^12")?;
+        let is_code = currency.len() == 3 && currency.bytes().all(|c| c.is_ascii_uppercase());
+        expect(
+            "policy.currency",
+            is_code,
+            "three capital letters (ISO 4217)",
+        )?;
+        expect(
+            "policy.takes_unpriced",
+            !takes_unpriced || kind == PolicyKind::Waterfall,
+            "false, unless the policy is waterfall",
+        )
+    }
+}
+
+impl Aggregator {
+    fn check(&self, path: &str) -> Result<(), SettingError> {
+        let Self {
+            name,
+            deadline_ms,
+            rate,
+            breaker,
+            calls_max,
+            ..
+        } = self;
+        let key = |key: &str| format!("{path}.{key}");
+        let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
+            && name
+                .bytes()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'));
+        expect(&key("name"), is_name, "1 to 64 of [A-Za-z0-9._-]")?;
+        let is_deadline = (1..=DEADLINE_MS_MAX).contains(deadline_ms);
+        expect(&key("deadline_ms"), is_deadline, "1 to 10000")?;
+        if let Some(rate) = rate {
+            expect(&key("rate.per_second"), rate.per_second > 0, "1 or more")?;
+            expect(&key("rate.burst"), rate.burst > 0, "1 or more")?;
+        }
+        expect(&key("calls_max"), *calls_max > 0, "1 or more")?;
+        let is_window = (100..=600_000).contains(&breaker.window_ms);
+        expect(&key("breaker.window_ms"), is_window, "100 to 600000")?;
+        expect(
+            &key("breaker.calls_min"),
+            breaker.calls_min > 0,
+            "1 or more",
+        )?;
+        let is_share = (1..=100).contains(&breaker.failures_percent);
+        expect(&key("breaker.failures_percent"), is_share, "1 to 100")?;
+        let is_open = (1..=600_000).contains(&breaker.open_ms);
+        expect(&key("breaker.open_ms"), is_open, "1 to 600000")?;
+        expect(
+            &key("breaker.probes_min"),
+            breaker.probes_min > 0,
+            "1 or more",
+        )
+    }
+}
+
+fn expect(key: &str, is_so: bool, expected: &'static str) -> Result<(), SettingError> {
+    if is_so {
+        return Ok(());
+    }
+    Err(SettingError {
+        key: key.into(),
+        expected,
+    })
 }

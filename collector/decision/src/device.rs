@@ -1,0 +1,280 @@
+//! What is known of one box: what it was decided, and what it has seen. Holds
+//! the rules of forgetting; records nothing.
+
+use alloc::{string::String, sync::Arc, vec::Vec};
+
+use prost::{Message as _, encoding};
+use returnpath_shared::wire::{DecideState, Exposure, OpenDecision, Stage};
+
+use crate::{
+    limit::{EXPIRY_MARGIN_MS, Limits, UNSETTLED_MS_MAX},
+    settings::Cap,
+    settlement::Settlement,
+    state::RestoreError,
+    versioned::Versioned,
+};
+
+/// One box.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) key: Arc<str>,
+    pub(crate) known: Versioned<Known>,
+    /// Whether the open transaction lists it already.
+    pub(crate) is_listed: bool,
+    /// Offsets of its opportunities that are being decided, and their slots.
+    pub(crate) askings: Vec<(u64, Vec<String>)>,
+    /// The offset behind its last opportunity that was read.
+    pub(crate) read_to: u64,
+    pub(crate) settlement: Settlement,
+}
+
+/// What a transaction may change. Its parts are shared between the committed
+/// and the open version.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(crate) struct Known {
+    /// Oldest first.
+    pub(crate) open: Vec<Arc<OpenDecision>>,
+    /// Oldest first.
+    exposures: Vec<Arc<Exposure>>,
+    finished_number: u64,
+    finished_received_unix_ms: i64,
+}
+
+impl Device {
+    pub(crate) fn new(key: &str) -> Self {
+        Self {
+            key: key.into(),
+            known: Versioned::default(),
+            is_listed: false,
+            askings: Vec::new(),
+            read_to: 0,
+            settlement: Settlement::default(),
+        }
+    }
+
+    /// Whether a slot is being decided.
+    pub(crate) fn is_asking(&self, decision_id: &str) -> bool {
+        let mut slots = self.askings.iter().flat_map(|(_, slots)| slots);
+        slots.any(|id| id == decision_id)
+    }
+
+    /// Slots that are being decided.
+    pub(crate) fn slots_asking(&self) -> usize {
+        self.askings.iter().map(|(_, slots)| slots.len()).sum()
+    }
+
+    /// The offset before which all its opportunities are finished.
+    pub(crate) fn finished_to(&self) -> u64 {
+        let under_way = self.askings.iter().map(|(number, _)| *number);
+        under_way.min().unwrap_or(self.read_to)
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.known.commit();
+        self.is_listed = false;
+    }
+
+    /// Back to what is committed; what was read of the inputs since is read
+    /// again.
+    pub(crate) fn abort(&mut self) {
+        self.known.abort();
+        self.is_listed = false;
+        self.askings.clear();
+        self.settlement = Settlement::default();
+    }
+}
+
+impl Known {
+    pub(crate) fn from_wire(value: &[u8]) -> Result<Self, RestoreError> {
+        let state = DecideState::decode(value).map_err(RestoreError::Decode)?;
+        Ok(Self {
+            open: state.open.into_iter().map(Arc::new).collect(),
+            exposures: state.exposures.into_iter().map(Arc::new).collect(),
+            finished_number: state.finished_number,
+            finished_received_unix_ms: state.finished_received_unix_ms,
+        })
+    }
+
+    /// Appends it as a `DecideState`.
+    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
+        for open in &self.open {
+            encoding::message::encode(1, &**open, bytes);
+        }
+        for exposure in &self.exposures {
+            encoding::message::encode(2, &**exposure, bytes);
+        }
+        if self.finished_number != 0 {
+            encoding::uint64::encode(3, &self.finished_number, bytes);
+        }
+        if self.finished_received_unix_ms != 0 {
+            encoding::int64::encode(4, &self.finished_received_unix_ms, bytes);
+        }
+    }
+
+    pub(crate) fn find(&self, decision_id: &str) -> Option<&Arc<OpenDecision>> {
+        // Most are asked for soon after they were decided.
+        let mut latest = self.open.iter().rev();
+        latest.find(|open| open.decision_id == decision_id)
+    }
+
+    pub(crate) fn find_mut(&mut self, decision_id: &str) -> Option<&mut OpenDecision> {
+        let mut latest = self.open.iter_mut().rev();
+        latest
+            .find(|open| open.decision_id == decision_id)
+            .map(Arc::make_mut)
+    }
+
+    /// Whether an opportunity was finished before and is only read again.
+    pub(crate) fn is_finished(&self, number: u64, received_unix_ms: i64) -> bool {
+        number < self.finished_number && received_unix_ms <= self.finished_received_unix_ms
+    }
+
+    /// Opportunities before `number`, received up to then, are finished.
+    pub(crate) fn finish(&mut self, number: u64, received_unix_ms: i64) {
+        self.finished_number = number;
+        self.finished_received_unix_ms = self.finished_received_unix_ms.max(received_unix_ms);
+    }
+
+    /// Decisions that there is room for beside those that must be remembered.
+    pub(crate) fn room(&self, limits: &Limits, now_unix_ms: i64) -> usize {
+        let needed = self.open.iter().filter(|open| !is_over(open, now_unix_ms));
+        limits.open_decisions_max.saturating_sub(needed.count())
+    }
+
+    /// Forgets what need not be remembered: signatures that nobody asks for
+    /// any more, of what is over all but the latest, and ads that no cap counts
+    /// any more.
+    pub(crate) fn tidy(&mut self, limits: &Limits, cap: Option<Cap>, now_unix_ms: i64) {
+        for open in &mut self.open {
+            if open.signed.is_some() && is_past(open.expiry_unix_ms, now_unix_ms) {
+                Arc::make_mut(open).signed = None;
+            }
+        }
+        let (mut ads, mut others) = (0, 0);
+        let mut is_kept: Vec<bool> = self
+            .open
+            .iter()
+            .rev()
+            .map(|open| {
+                let (count, max) = if has_ad(open) {
+                    (&mut ads, limits.over_decisions_max)
+                } else {
+                    (&mut others, limits.over_decisions_max / 2)
+                };
+                let is_over = is_over(open, now_unix_ms);
+                *count += usize::from(is_over);
+                !is_over || *count <= max
+            })
+            .collect();
+        self.open.retain(|_| is_kept.pop().unwrap_or(true));
+        if let Some(cap) = cap {
+            self.exposures
+                .retain(|exposure| is_counted(exposure, cap, now_unix_ms));
+        }
+    }
+
+    /// Remembers a decision, in place of the oldest that are over where there
+    /// is no room; says whether there was any.
+    pub(crate) fn remember(
+        &mut self,
+        decision: OpenDecision,
+        limits: &Limits,
+        now_unix_ms: i64,
+    ) -> bool {
+        while self.open.len() >= limits.open_decisions_max {
+            let Some(oldest) = self.open.iter().position(|open| is_over(open, now_unix_ms)) else {
+                return false;
+            };
+            self.open.remove(oldest);
+        }
+        self.open.push(Arc::new(decision));
+        true
+    }
+
+    /// Whether the box may not be decided another ad of an advertiser.
+    pub(crate) fn is_capped(
+        &self,
+        advertiser: &str,
+        cap: Cap,
+        limits: &Limits,
+        now_unix_ms: i64,
+    ) -> bool {
+        let of_advertiser = self.exposures.iter().filter(|exposure| {
+            exposure.advertiser == advertiser && is_counted(exposure, cap, now_unix_ms)
+        });
+        self.exposures.len() >= limits.exposures_max
+            || of_advertiser.count() >= cap.impressions_max as usize
+    }
+
+    /// Counts an ad of an advertiser as if it were shown, until it is known.
+    pub(crate) fn reserve(&mut self, advertiser: &str, decision_id: &str, decided_unix_ms: i64) {
+        self.exposures.push(Arc::new(Exposure {
+            advertiser: advertiser.into(),
+            decided_unix_ms,
+            reserved_by_decision_id: decision_id.into(),
+        }));
+    }
+
+    /// An ad was shown: it counts, also where its reservation had ended.
+    pub(crate) fn confirm(&mut self, decision_id: &str, cap: Option<Cap>) {
+        if let Some(exposure) = self.reservation(decision_id) {
+            Arc::make_mut(exposure).reserved_by_decision_id.clear();
+            return;
+        }
+        let Some(open) = self.find(decision_id) else {
+            return;
+        };
+        if cap.is_none() || open.advertiser.is_empty() {
+            return;
+        }
+        let (advertiser, decided_unix_ms) = (open.advertiser.clone(), open.decided_unix_ms);
+        self.reserve(&advertiser, "", decided_unix_ms);
+    }
+
+    /// An ad will not be shown: it counts no longer.
+    pub(crate) fn release(&mut self, decision_id: &str) {
+        self.exposures
+            .retain(|exposure| exposure.reserved_by_decision_id != decision_id);
+    }
+
+    fn reservation(&mut self, decision_id: &str) -> Option<&mut Arc<Exposure>> {
+        self.exposures
+            .iter_mut()
+            .find(|exposure| exposure.reserved_by_decision_id == decision_id)
+    }
+}
+
+/// Whether a stage of a decision was recorded.
+pub(crate) fn has_stage(open: &OpenDecision, stage: Stage) -> bool {
+    open.stages & bit(stage) != 0
+}
+
+/// The bit of a stage in `OpenDecision.stages`.
+pub(crate) fn bit(stage: Stage) -> u32 {
+    1 << stage as u32
+}
+
+/// Whether a decision put an ad into its slot.
+pub(crate) fn has_ad(open: &OpenDecision) -> bool {
+    !open.aggregator.is_empty()
+}
+
+/// Whether nothing depends on a decision being remembered: nobody can ask for
+/// its slot in time, and whether it was shown is known, or known to no one.
+fn is_over(open: &OpenDecision, now_unix_ms: i64) -> bool {
+    let is_known = !has_ad(open)
+        || open.is_settled
+        || has_stage(open, Stage::Shown)
+        || now_unix_ms.saturating_sub(open.decided_unix_ms) > UNSETTLED_MS_MAX;
+    is_known && is_past(open.expiry_unix_ms, now_unix_ms)
+}
+
+/// Whether a decision has expired for any box, however its clock runs.
+fn is_past(expiry_unix_ms: i64, now_unix_ms: i64) -> bool {
+    now_unix_ms > expiry_unix_ms.saturating_add(EXPIRY_MARGIN_MS)
+}
+
+fn is_counted(exposure: &Exposure, cap: Cap, now_unix_ms: i64) -> bool {
+    let window_ms = i64::try_from(cap.window_ms).unwrap_or(i64::MAX);
+    now_unix_ms.saturating_sub(exposure.decided_unix_ms) < window_ms
+}
