@@ -19,11 +19,10 @@ mod viewing;
 mod write;
 
 pub(crate) use channel::Channel;
-pub(crate) use impressions::Impression;
+pub(crate) use impressions::{Impression, Impressions};
 pub(crate) use restore::moment;
 pub(crate) use viewing::{Screen, Shown};
 
-use impressions::Impressions;
 use viewing::Viewing;
 
 /// Where and when an event happened on its box.
@@ -180,13 +179,12 @@ impl Profile {
         self.moved.boot = Some(place.moment);
     }
 
-    /// Notes an ad as shown.
-    pub(crate) fn note_shown(&mut self, impression: &Impression<'_>) {
-        self.impressions.insert(impression);
+    /// The impressions with one more; `None` when that is no news.
+    pub(crate) fn impressions_with(&self, impression: &Impression<'_>) -> Option<Impressions> {
+        self.impressions.with(impression)
     }
 
-    /// Whether it would be news.
-    pub(crate) fn wants_shown(&self, impression: &Impression<'_>) -> bool {
-        self.impressions.place_of(impression).is_some()
+    pub(crate) fn set_impressions(&mut self, impressions: Impressions) {
+        self.impressions = impressions;
     }
 }

@@ -132,9 +132,9 @@ impl Device {
             channel: ad.channel.and_then(Channel::read),
             moment: place.moment,
         };
-        if self.profile().wants_shown(&impression) {
+        if let Some(impressions) = self.profile().impressions_with(&impression) {
             self.change_profile(received_unix_ms)
-                .note_shown(&impression);
+                .set_impressions(impressions);
         }
     }
 

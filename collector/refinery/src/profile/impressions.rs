@@ -20,10 +20,13 @@ pub(crate) struct Impression<'a> {
 /// an ad that was shown again the latest time counts. The same whatever order
 /// they come in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Impressions {
+pub(crate) struct Impressions {
     /// Fields `recent_impressions` of a `DeviceProfile`, as encoded.
     encoded: Option<Arc<[u8]>>,
 }
+
+/// About what one takes encoded.
+const FIELD_BYTES: usize = 128;
 
 /// Of two impressions the one with the higher rank was shown later.
 type Rank = (i64, u32, u64, u64);
@@ -43,39 +46,46 @@ impl Impressions {
         self.encoded.as_deref().unwrap_or_default()
     }
 
-    /// Where an impression belongs, among those of other decisions; `None`
-    /// when it is no news.
-    pub(super) fn place_of(&self, impression: &Impression<'_>) -> Option<usize> {
+    /// With one more; `None` when that is no news.
+    pub(super) fn with(&self, impression: &Impression<'_>) -> Option<Self> {
         let rank = impression.rank();
         let decision_id = impression.decision_id.as_bytes();
-        let mut place = 0;
+        // What stands before it and behind it, as encoded; the tail is cut
+        // where the room ends.
+        let (mut before, mut count, mut end) = (0, 0, 0);
+        let mut again = 0..0;
         for kept in self.kept() {
+            let field = end..end + kept.field.len();
+            end = field.end;
             if kept.decision_id == decision_id {
                 if kept.rank >= rank {
                     return None;
                 }
-            } else if kept.rank > rank {
-                place += 1;
+                again = field;
+                continue;
+            }
+            count += 1;
+            if kept.rank > rank {
+                if count >= IMPRESSIONS_MAX {
+                    return None;
+                }
+                before = field.end;
+            } else if count >= IMPRESSIONS_MAX {
+                end = field.start;
+                break;
             }
         }
-        (place < IMPRESSIONS_MAX).then_some(place)
-    }
-
-    pub(super) fn insert(&mut self, impression: &Impression<'_>) {
-        let Some(place) = self.place_of(impression) else {
-            return;
-        };
-        let decision_id = impression.decision_id.as_bytes();
-        let mut encoded = Vec::with_capacity(self.encoded().len() + 128);
-        let mut others = self.kept().filter(|kept| kept.decision_id != decision_id);
-        for kept in others.by_ref().take(place) {
-            encoded.extend_from_slice(kept.field);
-        }
+        let all = self.encoded();
+        let mut encoded = Vec::with_capacity(all.len() + FIELD_BYTES);
+        encoded.extend_from_slice(all.get(..before)?);
         put_impression(&mut encoded, impression);
-        for kept in others.take(IMPRESSIONS_MAX - 1 - place) {
-            encoded.extend_from_slice(kept.field);
-        }
-        self.encoded = Some(encoded.into());
+        // An earlier showing of the same decision ranks lower: it is behind.
+        let again = if again.is_empty() { end..end } else { again };
+        encoded.extend_from_slice(all.get(before..again.start)?);
+        encoded.extend_from_slice(all.get(again.end..end)?);
+        Some(Self {
+            encoded: Some(encoded.into()),
+        })
     }
 
     fn kept(&self) -> impl Iterator<Item = Kept<'_>> {
@@ -139,5 +149,79 @@ impl Impression<'_> {
             ordinal.0,
             epoch.incarnation.get(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, string::String, vec::Vec};
+
+    use proptest::prelude::*;
+    use prost::Message;
+    use returnpath_shared::{Epoch, Incarnation, Ordinal, wire::DeviceProfile};
+
+    use super::*;
+
+    /// A decision, when it was shown, and the event that told it.
+    type Told = (u8, i64, u64);
+
+    fn after(told: &[Told]) -> Vec<(String, i64)> {
+        let mut impressions = Impressions::NONE;
+        for (decision, shown_unix_ms, ordinal) in told {
+            let next = impressions.with(&Impression {
+                decision_id: &format!("decision-{decision}"),
+                creative_id: &"c".repeat(usize::from(*decision)),
+                shown_unix_ms: *shown_unix_ms,
+                channel: None,
+                moment: Moment {
+                    epoch: Epoch {
+                        incarnation: Incarnation::new(9).unwrap(),
+                        start: 1,
+                    },
+                    ordinal: Ordinal(*ordinal),
+                },
+            });
+            impressions = next.unwrap_or(impressions);
+        }
+        let profile = DeviceProfile::decode(impressions.encoded()).unwrap();
+        let recent = profile.recent_impressions.into_iter();
+        recent
+            .map(|kept| (kept.decision_id, kept.shown_unix_ms))
+            .collect()
+    }
+
+    /// The latest showing of each decision, the latest of these first.
+    fn expected(told: &[Told]) -> Vec<(String, i64)> {
+        let mut latest: Vec<Told> = Vec::new();
+        for (decision, shown_unix_ms, ordinal) in told {
+            let rank = (*shown_unix_ms, *ordinal);
+            latest.retain(|kept| kept.0 != *decision || (kept.1, kept.2) > rank);
+            if !latest.iter().any(|kept| kept.0 == *decision) {
+                latest.push((*decision, *shown_unix_ms, *ordinal));
+            }
+        }
+        latest.sort_by_key(|(_, shown_unix_ms, ordinal)| (-shown_unix_ms, u64::MAX - ordinal));
+        latest.truncate(IMPRESSIONS_MAX);
+        let named = latest.into_iter();
+        named
+            .map(|(decision, shown_unix_ms, _)| (format!("decision-{decision}"), shown_unix_ms))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_ads_shown_are_kept_whatever_order_they_come_in(
+            (told, shuffled) in prop::collection::vec((0_u8..40, -3_i64..60), 0..80)
+                .prop_map(|told| {
+                    let numbered = (1..).zip(told);
+                    numbered
+                        .map(|(ordinal, (decision, shown))| (decision, shown, ordinal))
+                        .collect::<Vec<Told>>()
+                })
+                .prop_flat_map(|told| (Just(told.clone()), Just(told).prop_shuffle())),
+        ) {
+            prop_assert_eq!(after(&told), expected(&told));
+            prop_assert_eq!(after(&shuffled), expected(&told));
+        }
     }
 }

@@ -56,13 +56,16 @@ impl Profile {
         for kept in profile.recent_impressions.iter().take(IMPRESSIONS_MAX) {
             let moment = moment(kept.moment, "recent_impressions.moment")?
                 .ok_or(rule("recent_impressions.moment"))?;
-            this.impressions.insert(&Impression {
+            let impression = Impression {
                 decision_id: &kept.decision_id,
                 creative_id: &kept.creative_id,
                 shown_unix_ms: kept.shown_unix_ms,
                 channel: channel(kept.channel.clone(), "recent_impressions.channel")?,
                 moment,
-            });
+            };
+            if let Some(impressions) = this.impressions.with(&impression) {
+                this.impressions = impressions;
+            }
         }
         Ok(this)
     }

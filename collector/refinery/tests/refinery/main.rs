@@ -7,6 +7,7 @@
 )]
 
 mod clocks;
+mod profiles;
 mod properties;
 mod rejections;
 mod running;
