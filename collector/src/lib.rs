@@ -1,9 +1,11 @@
 //! The collector: one binary, several roles, all shared state in Kafka.
 //!
 //! Data flows one way: `bridge` (MQTT to `rp.raw`) → `refine` (`rp.raw` to the
-//! refined topics) → `audit` and `tail`, which only read. `kafka` holds what
-//! every role needs of Kafka; `topics` creates and checks; `run` starts the
-//! roles and stops them in order; `admin` answers health and metrics.
+//! refined topics) → `decide` (`rp.opportunities` to `rp.decisions`, and down
+//! to the boxes) → `audit`, `tail` and `decisions`, which only read.
+//! `exactly_once` is the engine of `refine` and `decide`. `kafka` holds what
+//! every role needs of Kafka, `mqtt` of MQTT; `topics` creates and checks; `run`
+//! starts the roles and stops them in order; `admin` answers health and metrics.
 
 pub mod admin;
 pub mod audit;
@@ -12,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod decisions;
+mod exactly_once;
 pub mod kafka;
 pub mod mqtt;
 pub mod node_id;

@@ -5,25 +5,16 @@ use prometheus_client::{
     metrics::{
         counter::Counter,
         family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
     },
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 use returnpath_refinery::Counts;
-use returnpath_shared::{Lane, Stream, wire::RejectionReason};
+use returnpath_shared::{Stream, wire::RejectionReason};
 
-/// Label: the lane.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct LaneLabel {
-    lane: &'static str,
-}
+use crate::exactly_once;
 
-impl From<Lane> for LaneLabel {
-    fn from(lane: Lane) -> Self {
-        Self { lane: lane.name() }
-    }
-}
+/// What the inputs are called, the assigned one first.
+pub(super) const LANES: [&str; 2] = ["live", "backlog"];
 
 /// Label: the refined stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,7 +31,7 @@ pub(super) struct ReasonLabel {
 /// What refine counts. Cheap to clone: all clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pub(super) records: Family<LaneLabel, Counter>,
+    pub(super) engine: exactly_once::Metrics,
     refined: Family<StreamLabel, Counter>,
     rejected: Family<ReasonLabel, Counter>,
     batches: Counter,
@@ -50,26 +41,15 @@ pub struct Metrics {
     waits_expired: Counter,
     waits_refused: Counter,
     forgotten: Counter,
-    pub(super) expired: Family<LaneLabel, Counter>,
     pub(super) oversize: Counter,
-    pub(super) transactions_committed: Counter,
-    pub(super) transactions_aborted: Counter,
-    pub(super) sessions_rebuilt: Counter,
-    pub(super) transaction_seconds: Histogram,
-    pub(super) commit_seconds: Histogram,
-    pub(super) restore_seconds: Histogram,
-    pub(super) lag_milliseconds: Family<LaneLabel, Gauge>,
-    pub(super) partitions: Gauge,
-    pub(super) devices: Gauge,
 }
 
 impl Metrics {
     /// Registers every metric; the registry already prefixes
     /// `returnpath_refine_`.
     pub fn register(registry: &mut Registry) -> Self {
-        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
         let metrics = Self {
-            records: Family::default(),
+            engine: exactly_once::Metrics::register(registry, "lane", LANES),
             refined: Family::default(),
             rejected: Family::default(),
             batches: Counter::default(),
@@ -79,17 +59,7 @@ impl Metrics {
             waits_expired: Counter::default(),
             waits_refused: Counter::default(),
             forgotten: Counter::default(),
-            expired: Family::default(),
             oversize: Counter::default(),
-            transactions_committed: Counter::default(),
-            transactions_aborted: Counter::default(),
-            sessions_rebuilt: Counter::default(),
-            transaction_seconds: seconds(),
-            commit_seconds: seconds(),
-            restore_seconds: seconds(),
-            lag_milliseconds: Family::default(),
-            partitions: Gauge::default(),
-            devices: Gauge::default(),
         };
         metrics.register_all(registry);
         metrics
@@ -135,22 +105,6 @@ impl Metrics {
             "Raw records too large to be copied to the rejected topic",
             &self.oversize,
         );
-        counter(
-            "transactions_committed",
-            "Transactions that Kafka committed",
-            &self.transactions_committed,
-        );
-        counter(
-            "transactions_aborted",
-            "Transactions undone and read again",
-            &self.transactions_aborted,
-        );
-        counter(
-            "sessions_rebuilt",
-            "Times that all state was dropped and loaded again",
-            &self.sessions_rebuilt,
-        );
-        registry.register("records", "Raw records read", self.records.clone());
         registry.register(
             "events_refined",
             "Events written to the refined topics, committed",
@@ -161,36 +115,6 @@ impl Metrics {
             "Batches and events written to the rejected topic, committed",
             self.rejected.clone(),
         );
-        registry.register(
-            "expired",
-            "Raw records that Kafka deleted before they were read",
-            self.expired.clone(),
-        );
-        registry.register_with_unit(
-            "transaction",
-            "From the first record of a transaction to its end",
-            Unit::Seconds,
-            self.transaction_seconds.clone(),
-        );
-        registry.register_with_unit(
-            "commit",
-            "What committing takes of it",
-            Unit::Seconds,
-            self.commit_seconds.clone(),
-        );
-        registry.register_with_unit(
-            "restore",
-            "Loading the state of newly assigned partitions",
-            Unit::Seconds,
-            self.restore_seconds.clone(),
-        );
-        registry.register(
-            "lag_milliseconds",
-            "Age of the newest record of the last transaction; 0 when all is read",
-            self.lag_milliseconds.clone(),
-        );
-        registry.register("partitions", "Partitions owned", self.partitions.clone());
-        registry.register("devices", "Boxes known", self.devices.clone());
     }
 
     /// Adds what one committed transaction did to one partition.

@@ -1,9 +1,12 @@
-//! Loads the state of partitions from the changelog.
+//! Loads the state of partitions from the changelogs.
 //!
-//! The changelog is read committed, up to where it ended, *uncommitted*, after
+//! A changelog is read committed, up to where it ended, *uncommitted*, after
 //! the stable offsets were known (KAFKA-10167): a former owner's transaction
 //! is decided by then, but its marker may still be on its way to this
 //! partition, and reading committed alone would stop short of its records.
+//!
+//! One changelog after the other: the client tells the end of a partition by
+//! its number alone.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +15,8 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, KafkaResult},
 };
-use returnpath_refinery::{Partition, RestoreError};
 
-use super::{Error, Worker};
+use super::{Error, Work, Worker};
 use crate::kafka::Context;
 
 /// How long Kafka may take to answer one question.
@@ -45,27 +47,56 @@ impl From<KafkaError> for Failure {
     }
 }
 
-/// The state of each of `partitions`.
-pub(super) fn restore(
+/// The state of each of `partitions`, in their order.
+pub(super) fn restore<W: Work>(
     worker: &Worker,
+    work: &mut W,
     partitions: &[i32],
-) -> Result<Vec<(i32, Partition)>, Failure> {
-    let topic = &worker.kafka.topics.refine_state;
+) -> Result<Vec<W::Partition>, Failure> {
     let reader = consumer(worker, "read_committed").map_err(Failure::Fatal)?;
-    let ends = ends(worker, partitions)?;
-    await_markers(worker, &reader, &ends)?;
+    let asker = consumer(worker, "read_uncommitted").map_err(Failure::Fatal)?;
+    let mut loading: Vec<Loading<W>> = partitions
+        .iter()
+        .map(|number| Loading {
+            number: *number,
+            state: work.partition(*number),
+            is_done: false,
+        })
+        .collect();
+    for (place, topic) in worker.terms.changelogs.iter().enumerate() {
+        let mut ends = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let (_, end) = asker.fetch_watermarks(topic, *partition, ANSWER_WITHIN)?;
+            ends.push((*partition, end));
+        }
+        await_markers(worker, &reader, topic, &ends)?;
+        read(worker, work, &reader, (place, topic), &mut loading)?;
+    }
+    Ok(loading.into_iter().map(|one| one.state).collect())
+}
 
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        list.add_partition_offset(topic, *partition, Offset::Beginning)?;
+struct Loading<W: Work> {
+    number: i32,
+    state: W::Partition,
+    is_done: bool,
+}
+
+/// Reads one changelog from its beginning to its last stable offset.
+fn read<W: Work>(
+    worker: &Worker,
+    work: &mut W,
+    reader: &BaseConsumer<Context>,
+    (place, topic): (usize, &str),
+    loading: &mut [Loading<W>],
+) -> Result<(), Failure> {
+    let mut list = TopicPartitionList::with_capacity(loading.len());
+    for one in &mut *loading {
+        one.is_done = false;
+        list.add_partition_offset(topic, one.number, Offset::Beginning)?;
     }
     reader.assign(&list)?;
-    let mut states: Vec<Loading> = partitions
-        .iter()
-        .map(|partition| Loading::new(*partition))
-        .collect();
     let mut heard = Instant::now();
-    while states.iter().any(|loading| !loading.is_done) {
+    while loading.iter().any(|one| !one.is_done) {
         check(worker, heard)?;
         match reader.poll(Duration::from_millis(100)) {
             None => {}
@@ -73,65 +104,40 @@ pub(super) fn restore(
                 heard = Instant::now();
                 let partition = message.partition();
                 let key = message.key().unwrap_or_default();
-                if let Some(loading) = states.iter_mut().find(|one| one.partition == partition) {
-                    loading
-                        .state
-                        .restore(key, message.payload())
-                        .map_err(|source| Failure::Fatal(broken(topic, partition, source)))?;
+                if let Some(one) = loading.iter_mut().find(|one| one.number == partition) {
+                    work.restore(&mut one.state, place, key, message.payload())
+                        .map_err(|source| {
+                            Failure::Fatal(Error::State {
+                                topic: topic.to_owned(),
+                                partition,
+                                source,
+                            })
+                        })?;
                 }
             }
             // Everything up to the last stable offset was read, and that lies
             // at or beyond the end: `await_markers` saw to it.
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 heard = Instant::now();
-                if let Some(loading) = states.iter_mut().find(|one| one.partition == partition) {
-                    loading.is_done = true;
+                if let Some(one) = loading.iter_mut().find(|one| one.number == partition) {
+                    one.is_done = true;
                 }
             }
             Some(Err(error)) => return Err(error.into()),
         }
     }
-    Ok(states
-        .into_iter()
-        .map(|loading| (loading.partition, loading.state))
-        .collect())
+    reader.unassign()?;
+    Ok(())
 }
 
-struct Loading {
-    partition: i32,
-    state: Partition,
-    is_done: bool,
-}
-
-impl Loading {
-    fn new(partition: i32) -> Self {
-        Self {
-            partition,
-            state: Partition::new(),
-            is_done: false,
-        }
-    }
-}
-
-/// Where each partition ends, records of open transactions included.
-fn ends(worker: &Worker, partitions: &[i32]) -> Result<Vec<(i32, i64)>, Failure> {
-    let topic = &worker.kafka.topics.refine_state;
-    let asker = consumer(worker, "read_uncommitted").map_err(Failure::Fatal)?;
-    let mut ends = Vec::with_capacity(partitions.len());
-    for partition in partitions {
-        let (_, end) = asker.fetch_watermarks(topic, *partition, ANSWER_WITHIN)?;
-        ends.push((*partition, end));
-    }
-    Ok(ends)
-}
-
-/// Waits until everything below the ends is decided.
+/// Waits until everything below the ends, records of open transactions
+/// included, is decided.
 fn await_markers(
     worker: &Worker,
     reader: &BaseConsumer<Context>,
+    topic: &str,
     ends: &[(i32, i64)],
 ) -> Result<(), Failure> {
-    let topic = &worker.kafka.topics.refine_state;
     let began = Instant::now();
     for (partition, end) in ends {
         loop {
@@ -159,16 +165,8 @@ fn check(worker: &Worker, heard: Instant) -> Result<(), Failure> {
     Ok(())
 }
 
-fn broken(topic: &str, partition: i32, source: RestoreError) -> Error {
-    Error::State {
-        topic: topic.to_owned(),
-        partition,
-        source,
-    }
-}
-
 fn consumer(worker: &Worker, isolation_level: &str) -> Result<BaseConsumer<Context>, Error> {
-    let group = worker.config.group.as_str();
+    let group = worker.terms.group.as_str();
     let id = format!("{group}-{}-changelog", worker.node_id);
     let mut client = worker.kafka.client_config(&id)?;
     client
@@ -182,6 +180,8 @@ fn consumer(worker: &Worker, isolation_level: &str) -> Result<BaseConsumer<Conte
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.wait.max.ms", "50")
         .set("fetch.queue.backoff.ms", "5");
-    let result: KafkaResult<_> = client.create_with_context(Context { owner: "refine" });
+    let result: KafkaResult<_> = client.create_with_context(Context {
+        owner: worker.terms.role,
+    });
     result.map_err(Error::Client)
 }

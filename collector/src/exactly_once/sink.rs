@@ -1,4 +1,4 @@
-//! The transactional producer: outputs, changelog and offsets, all or nothing.
+//! The transactional producer: outputs, changelogs and offsets, all or nothing.
 
 use std::{
     thread,
@@ -14,7 +14,6 @@ use rdkafka::{
     producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
-use returnpath_refinery::{Destination, Record};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -22,7 +21,7 @@ use super::{
     cadence::{BYTES_MAX, RECORDS_MAX},
     classify::{Verdict, classify},
 };
-use crate::kafka::{Context, TopicNames};
+use crate::kafka::Context;
 
 /// How long one call may block; then the caller looks around (health, stop)
 /// and calls again.
@@ -36,7 +35,7 @@ const DELIVERY_STEP: Duration = Duration::from_millis(1);
 
 /// How long the producer collects records of one partition into one request.
 /// A commit does not wait for records that came earlier; under load, requests
-/// are under way while the rest of the transaction is refined.
+/// are under way while the rest of the transaction is worked on.
 const LINGER_MS: &str = "2";
 
 /// How a transaction ended.
@@ -66,7 +65,6 @@ pub(super) struct Sink {
     /// With a thread of its own that serves its events: an abort waits until
     /// the records it purged have been told of, and can tell nobody itself.
     producer: ThreadedProducer<SinkContext>,
-    names: TopicNames,
     is_open: bool,
 }
 
@@ -104,12 +102,12 @@ impl Sink {
     /// Makes the producer; nothing is asked of Kafka yet.
     pub(super) fn new(worker: &Worker) -> Result<Self, Error> {
         let Worker {
-            config,
+            terms,
             kafka,
             node_id,
             ..
         } = worker;
-        let id = format!("{}-{node_id}", config.group.as_str());
+        let id = format!("{}-{node_id}", terms.group.as_str());
         let mut client = kafka.client_config(&id)?;
         client
             // One a node: a restarted collector ends what it left open. Between
@@ -117,7 +115,7 @@ impl Sink {
             .set("transactional.id", &id)
             .set(
                 "transaction.timeout.ms",
-                config.transaction_timeout.as_millis().to_string(),
+                terms.transaction_timeout.as_millis().to_string(),
             )
             .set("linger.ms", LINGER_MS)
             .set("compression.codec", "lz4")
@@ -132,10 +130,9 @@ impl Sink {
                 (4 * BYTES_MAX / 1024).to_string(),
             )
             .set("delivery.report.only.error", "true");
-        let context = SinkContext(Context { owner: "refine" });
+        let context = SinkContext(Context { owner: terms.role });
         Ok(Self {
             producer: client.create_with_context(context).map_err(Error::Client)?,
-            names: kafka.topics.clone(),
             is_open: false,
         })
     }
@@ -150,28 +147,27 @@ impl Sink {
     }
 
     /// Adds a record to the transaction, and begins one where none is open.
-    pub(super) fn send(&mut self, partition: i32, record: &Record<'_>) -> Result<(), Failure> {
+    pub(super) fn send(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), Failure> {
         self.begin()?;
-        let topic = match record.destination {
-            Destination::Refined(stream) => self.names.refined(stream),
-            Destination::Rejected => &self.names.rejected,
-            Destination::State => &self.names.refine_state,
-            Destination::Device => &self.names.devices,
-            Destination::Opportunity => &self.names.opportunities,
-        };
-        let mut kafka_record = BaseRecord::<[u8], [u8]>::to(topic)
+        let mut record = BaseRecord::<[u8], [u8]>::to(topic)
             .partition(partition)
-            .key(record.key);
-        if let Some(value) = record.value {
-            kafka_record = kafka_record.payload(value);
+            .key(key);
+        if let Some(value) = value {
+            record = record.payload(value);
         }
         loop {
-            match self.producer.send(kafka_record) {
+            match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     // The bounds of a transaction lie below those of the queue:
                     // this takes a single batch of extreme size.
-                    kafka_record = back;
+                    record = back;
                     thread::park_timeout(DELIVERY_STEP);
                 }
                 Err((error, _)) => return Err(failure("record not taken", &error)),
@@ -202,7 +198,7 @@ impl Sink {
                 self.producer
                     .send_offsets_to_transaction(offsets, group, CALL)
             }))?;
-            self.await_deliveries(worker.config.transaction_timeout);
+            self.await_deliveries(worker.terms.transaction_timeout);
             finished(retry(worker, || self.producer.commit_transaction(CALL)))
         });
         match done {

@@ -1,5 +1,5 @@
 //! Taking partitions over and giving them up, in the order that keeps their
-//! state exact: stable offsets, changelog, reading; and backwards, everything
+//! state exact: stable offsets, changelogs, reading; and backwards, everything
 //! committed before anything is let go.
 //!
 //! The group's decisions arrive through `source`, and `changelog` loads the
@@ -7,14 +7,13 @@
 
 use std::time::{Duration, Instant};
 
-use returnpath_shared::Lane;
 use tracing::{error, info};
 
-use super::{Exit, Session, broken, owned::Owned};
+use super::{Exit, Session, broken, owned::Owned, working::earliest};
 use crate::{
     admin::Readiness,
-    refine::{
-        Worker, changelog,
+    exactly_once::{
+        Input, Work, Worker, changelog,
         sink::Broken,
         source::{Rebalance, Start},
     },
@@ -27,7 +26,7 @@ const STABLE_WITHIN: Duration = Duration::from_secs(60);
 /// Pause before the offsets are asked for again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-impl Session {
+impl<W: Work> Session<'_, W> {
     pub(super) fn rebalance(&mut self, rebalance: Rebalance, worker: &Worker) -> Result<(), Exit> {
         match rebalance {
             Rebalance::Assigned(partitions) => self.assigned(&partitions, worker)?,
@@ -44,7 +43,7 @@ impl Session {
         Ok(())
     }
 
-    /// Stable offsets, then the changelog, then reading begins.
+    /// Stable offsets, then the changelogs, then reading begins.
     fn assigned(&mut self, partitions: &[i32], worker: &Worker) -> Result<(), Exit> {
         if partitions.is_empty() {
             // A rebalance that changed nothing for us must be answered too.
@@ -57,19 +56,22 @@ impl Session {
             self.close(worker)?;
         }
         let starts = self.stable_offsets(partitions, worker)?;
-        let states = match changelog::restore(worker, partitions) {
+        let states = match changelog::restore(worker, self.work, partitions) {
             Ok(states) => states,
             Err(changelog::Failure::Fatal(error)) => return Err(Exit::Fatal(error)),
             Err(changelog::Failure::Kafka(error)) => return Err(broken(error)),
             Err(changelog::Failure::Silence) => {
-                return Err(Broken("the changelog does not end".into()).into());
+                return Err(Broken("a changelog does not end".into()).into());
             }
             Err(changelog::Failure::Stopped) => {
                 return Err(Broken("told to stop while loading the state".into()).into());
             }
         };
-        for ((partition, start), (_, state)) in starts.iter().zip(states) {
+        let now_ms = worker.now_ms();
+        for ((partition, start), mut state) in starts.iter().zip(states) {
             tell_expired(*partition, start, worker);
+            self.work.resumed(&mut state, now_ms);
+            self.timeout_ms = earliest(self.timeout_ms, self.work.poll_timeout(&state));
             let owned = Owned {
                 state,
                 next: start.positions,
@@ -88,6 +90,7 @@ impl Session {
             .restore_seconds
             .observe(restore_began.elapsed().as_secs_f64());
         info!(
+            role = worker.terms.role,
             ?partitions,
             milliseconds = restore_began.elapsed().as_millis(),
             "assigned"
@@ -111,7 +114,7 @@ impl Session {
                     return Err(broken(error));
                 }
                 Err(error) => {
-                    info!("waiting for stable offsets: {error}");
+                    info!(role = worker.terms.role, "waiting for stable offsets: {error}");
                     worker.pause(ASK_AGAIN_AFTER);
                 }
             }
@@ -126,28 +129,26 @@ impl Session {
             self.close(worker)?;
         }
         for partition in partitions {
-            self.partitions.remove(partition);
+            if let Some(owned) = self.partitions.remove(partition) {
+                self.work.released(owned.state);
+            }
         }
         self.source.release(partitions).map_err(broken)?;
-        info!(?partitions, "released");
+        info!(role = worker.terms.role, ?partitions, "released");
         Ok(())
     }
 }
 
 fn tell_expired(partition: i32, start: &Start, worker: &Worker) {
-    for lane in Lane::ALL {
-        let expired = start.expired[lane as usize];
+    for input in Input::ALL {
+        let expired = start.expired[input as usize];
         if expired > 0 {
             error!(
                 partition,
-                %lane,
-                "{expired} records were deleted by retention before they were refined"
+                topic = worker.topic(input).topic,
+                "{expired} records were deleted by retention before they were read"
             );
-            worker
-                .metrics
-                .expired
-                .get_or_create(&lane.into())
-                .inc_by(expired);
+            worker.metrics.add_expired(input, expired);
         }
     }
 }

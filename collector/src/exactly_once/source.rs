@@ -1,10 +1,11 @@
-//! The two raw topics as one stream: live first, backlog at its share.
+//! Both inputs as one stream: the assigned one first, the followed one at its
+//! share.
 //!
 //! Two clients. The first is a member of the group and is assigned partitions
-//! of `rp.raw`. The second belongs to no group and reads the same partitions
-//! of `rp.raw.backlog`: so both lanes of a box are always together, whatever
-//! an assignor would do, each lane has a bounded queue of its own, and live
-//! can go first. Offsets of both are committed for the group.
+//! of its topic. The second belongs to no group and reads the same partitions
+//! of the followed topic: so both inputs of a box are always together, whatever
+//! an assignor would do, each has a bounded queue of its own, and the assigned
+//! one can go first. Offsets of both are committed for the group.
 //!
 //! Rebalances are cooperative: partitions that stay are read on meanwhile.
 //! librdkafka tells of them inside of `poll`; they are kept until the owner
@@ -14,7 +15,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -28,18 +29,10 @@ use rdkafka::{
     message::BorrowedMessage,
     types::RDKafkaRespErr,
 };
-use returnpath_shared::Lane;
 use tracing::warn;
 
-use super::{Error, Worker, share::Share};
-use crate::kafka::{Context, TopicNames};
-
-/// Bytes fetched ahead of live records: some 60,000 of them, a second of the
-/// whole of 300,000 boxes. Fetching pauses at the bound.
-const LIVE_QUEUE_KBYTES: &str = "16384";
-
-/// The same for the backlog, which nobody waits for.
-const BACKLOG_QUEUE_KBYTES: &str = "8192";
+use super::{Bell, Error, Input, Terms, Worker, bell, share::Share};
+use crate::kafka::Context;
 
 /// Records fetched ahead per partition; the bounds in bytes hold before it
 /// where there are many partitions.
@@ -58,25 +51,25 @@ const HEARTBEAT_MS: &str = "2000";
 /// How long Kafka may take to answer a question about offsets.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// The next offset to read, by lane.
+/// The next offset to read, by input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Positions {
-    live: i64,
-    backlog: i64,
+    assigned: i64,
+    followed: i64,
 }
 
 impl Positions {
-    pub(super) fn get(&self, lane: Lane) -> i64 {
-        match lane {
-            Lane::Live => self.live,
-            Lane::Backlog => self.backlog,
+    pub(super) fn get(&self, input: Input) -> i64 {
+        match input {
+            Input::Assigned => self.assigned,
+            Input::Followed => self.followed,
         }
     }
 
-    pub(super) fn set(&mut self, lane: Lane, offset: i64) {
-        match lane {
-            Lane::Live => self.live = offset,
-            Lane::Backlog => self.backlog = offset,
+    pub(super) fn set(&mut self, input: Input, offset: i64) {
+        match input {
+            Input::Assigned => self.assigned = offset,
+            Input::Followed => self.followed = offset,
         }
     }
 }
@@ -88,11 +81,11 @@ pub(super) enum Rebalance {
     Revoked(Vec<i32>),
 }
 
-/// The consumers of both lanes.
+/// The consumers of both inputs.
 pub(super) struct Source {
-    live: BaseConsumer<GroupContext>,
-    backlog: BaseConsumer<Context>,
-    names: TopicNames,
+    assigned: BaseConsumer<GroupContext>,
+    followed: BaseConsumer<Context>,
+    terms: Arc<Terms>,
     share: Share,
 }
 
@@ -154,31 +147,36 @@ impl GroupContext {
 impl Source {
     /// Makes the consumers and joins the group.
     pub(super) fn new(worker: &Worker) -> Result<Self, Error> {
-        let names = worker.kafka.topics.clone();
-        let logs = Context { owner: "refine" };
+        let terms = Arc::clone(&worker.terms);
+        let logs = Context { owner: terms.role };
         let context = GroupContext {
             logs,
             rebalances: Mutex::default(),
             is_closing: AtomicBool::new(false),
         };
-        let live: BaseConsumer<GroupContext> = consumer(worker, Lane::Live)?
+        let mut assigned: BaseConsumer<GroupContext> = consumer(worker, Input::Assigned)?
             .create_with_context(context)
             .map_err(Error::Client)?;
-        let backlog = consumer(worker, Lane::Backlog)?
+        let mut followed: BaseConsumer<Context> = consumer(worker, Input::Followed)?
             .create_with_context(logs)
             .map_err(Error::Client)?;
-        live.subscribe(&[&names.raw]).map_err(Error::Client)?;
+        let bell = Bell::of_this_thread();
+        let ring = bell.clone();
+        assigned.set_nonempty_callback(move || ring.ring());
+        followed.set_nonempty_callback(move || bell.ring());
+        let topic = &worker.topic(Input::Assigned).topic;
+        assigned.subscribe(&[topic]).map_err(Error::Client)?;
         Ok(Self {
-            live,
-            backlog,
-            names,
+            assigned,
+            followed,
+            terms,
             share: Share::default(),
         })
     }
 
     /// What happened to our partitions, in order; each must be answered.
     pub(super) fn rebalance(&self) -> Option<Rebalance> {
-        self.live.context().queue().pop_front()
+        self.assigned.context().queue().pop_front()
     }
 
     /// Where to begin: the stable committed offsets of the group, else the
@@ -188,31 +186,31 @@ impl Source {
     /// not answer, and librdkafka asks again (`isolation.level` does that).
     pub(super) fn committed(&self, partitions: &[i32]) -> KafkaResult<Vec<(i32, Start)>> {
         let mut list = TopicPartitionList::with_capacity(2 * partitions.len());
-        for lane in Lane::ALL {
+        for input in Input::ALL {
             for partition in partitions {
-                list.add_partition(self.names.raw(lane), *partition);
+                list.add_partition(self.topic(input), *partition);
             }
         }
-        let committed = self.live.committed_offsets(list, ANSWER_WITHIN)?;
+        let committed = self.assigned.committed_offsets(list, ANSWER_WITHIN)?;
         let mut starts = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let mut start = Start::default();
-            for lane in Lane::ALL {
-                let topic = self.names.raw(lane);
+            for input in Input::ALL {
+                let topic = self.topic(input);
                 let found = committed.find_partition(topic, *partition);
                 if let Some(part) = &found {
                     part.error()?;
                 }
                 let (first, _) = self
-                    .live
+                    .assigned
                     .fetch_watermarks(topic, *partition, ANSWER_WITHIN)?;
                 let committed = match found.map(|part| part.offset()) {
                     Some(Offset::Offset(offset)) => Some(offset),
                     _ => None,
                 };
                 let offset = committed.unwrap_or(first);
-                start.positions.set(lane, offset.max(first));
-                start.expired[lane as usize] = first.saturating_sub(offset).max(0).cast_unsigned();
+                start.positions.set(input, offset.max(first));
+                start.expired[input as usize] = first.saturating_sub(offset).max(0).cast_unsigned();
             }
             starts.push((*partition, start));
         }
@@ -221,10 +219,10 @@ impl Source {
 
     /// Answers [`Rebalance::Assigned`]: reading begins.
     pub(super) fn accept(&self, positions: &[(i32, Positions)]) -> KafkaResult<()> {
-        self.live
-            .incremental_assign(&self.list(Lane::Live, positions)?)?;
-        self.backlog
-            .incremental_assign(&self.list(Lane::Backlog, positions)?)
+        self.assigned
+            .incremental_assign(&self.list(Input::Assigned, positions)?)?;
+        self.followed
+            .incremental_assign(&self.list(Input::Followed, positions)?)
     }
 
     /// Answers [`Rebalance::Revoked`]: reading ends.
@@ -233,10 +231,10 @@ impl Source {
             .iter()
             .map(|partition| (*partition, Positions::default()))
             .collect();
-        self.backlog
-            .incremental_unassign(&self.list(Lane::Backlog, &positions)?)?;
-        self.live
-            .incremental_unassign(&self.list(Lane::Live, &positions)?)
+        self.followed
+            .incremental_unassign(&self.list(Input::Followed, &positions)?)?;
+        self.assigned
+            .incremental_unassign(&self.list(Input::Assigned, &positions)?)
     }
 
     /// Goes on reading elsewhere; what was fetched ahead is dropped.
@@ -244,72 +242,79 @@ impl Source {
         fn done(list: &TopicPartitionList) -> KafkaResult<()> {
             list.elements().iter().try_for_each(|part| part.error())
         }
-        let live = self.list(Lane::Live, positions)?;
-        done(&self.live.seek_partitions(live, ANSWER_WITHIN)?)?;
-        let backlog = self.list(Lane::Backlog, positions)?;
-        done(&self.backlog.seek_partitions(backlog, ANSWER_WITHIN)?)
+        let assigned = self.list(Input::Assigned, positions)?;
+        done(&self.assigned.seek_partitions(assigned, ANSWER_WITHIN)?)?;
+        let followed = self.list(Input::Followed, positions)?;
+        done(&self.followed.seek_partitions(followed, ANSWER_WITHIN)?)
     }
 
-    /// Offsets to commit, of both lanes.
+    /// Offsets to commit, of both inputs.
     pub(super) fn offsets(
         &self,
         positions: &[(i32, Positions)],
     ) -> KafkaResult<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(2 * positions.len());
-        for lane in Lane::ALL {
-            self.add(&mut list, lane, positions)?;
+        for input in Input::ALL {
+            self.add(&mut list, input, positions)?;
         }
         Ok(list)
     }
 
-    fn list(&self, lane: Lane, positions: &[(i32, Positions)]) -> KafkaResult<TopicPartitionList> {
+    fn list(&self, input: Input, positions: &[(i32, Positions)]) -> KafkaResult<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
-        self.add(&mut list, lane, positions)?;
+        self.add(&mut list, input, positions)?;
         Ok(list)
     }
 
     fn add(
         &self,
         list: &mut TopicPartitionList,
-        lane: Lane,
+        input: Input,
         positions: &[(i32, Positions)],
     ) -> KafkaResult<()> {
-        let topic = self.names.raw(lane);
+        let topic = self.topic(input);
         for (partition, positions) in positions {
-            list.add_partition_offset(topic, *partition, Offset::Offset(positions.get(lane)))?;
+            list.add_partition_offset(topic, *partition, Offset::Offset(positions.get(input)))?;
         }
         Ok(())
     }
 
     /// The group's generation, which fences a member that lost its partitions.
     pub(super) fn group(&self) -> Option<ConsumerGroupMetadata> {
-        self.live.group_metadata()
+        self.assigned.group_metadata()
     }
 
-    /// The next record. Waits for a live one at most as long as told; a
-    /// backlog record that comes meanwhile is seen after it.
+    /// The next record at hand; of the assigned input only where told that it
+    /// has room.
     pub(super) fn next(
         &mut self,
-        wait: Duration,
-    ) -> Option<(Lane, KafkaResult<BorrowedMessage<'_>>)> {
-        if self.share.first() == Lane::Backlog {
-            self.share.took(Lane::Backlog);
-            if let Some(record) = self.backlog.poll(Duration::ZERO) {
-                return Some((Lane::Backlog, record));
+        has_room: bool,
+    ) -> Option<(Input, KafkaResult<BorrowedMessage<'_>>)> {
+        if self.share.first() == Input::Followed {
+            self.share.took(Input::Followed);
+            if let Some(record) = self.followed.poll(Duration::ZERO) {
+                return Some((Input::Followed, record));
             }
         }
-        if let Some(record) = self.live.poll(Duration::ZERO) {
-            self.share.took(Lane::Live);
-            return Some((Lane::Live, record));
+        if has_room && let Some(record) = self.assigned.poll(Duration::ZERO) {
+            self.share.took(Input::Assigned);
+            return Some((Input::Assigned, record));
         }
-        if let Some(record) = self.backlog.poll(Duration::ZERO) {
-            return Some((Lane::Backlog, record));
-        }
-        if wait.is_zero() {
-            return None;
-        }
-        let record = self.live.poll(wait)?;
-        Some((Lane::Live, record))
+        let record = self.followed.poll(Duration::ZERO)?;
+        Some((Input::Followed, record))
+    }
+
+    /// Sleeps until there may be a record, or anything else for this thread,
+    /// at most as long as told. To be called when [`next`](Self::next) had
+    /// none.
+    pub(super) fn wait(&self, limit: Duration) {
+        // Not in librdkafka's own poll: that one waits for one client, and
+        // nothing else could wake it.
+        bell::sleep(limit);
+    }
+
+    fn topic(&self, input: Input) -> &str {
+        &self.terms.inputs[input as usize].topic
     }
 }
 
@@ -318,15 +323,15 @@ impl Source {
 pub(super) struct Start {
     pub(super) positions: Positions,
     /// Records that were deleted by retention before they were read, by
-    /// [`Lane`] as index.
-    pub(super) expired: [u64; Lane::ALL.len()],
+    /// [`Input`] as index.
+    pub(super) expired: [u64; Input::ALL.len()],
 }
 
 impl Drop for Source {
     /// Answers what was not answered, and has the rest answered at once: else
     /// closing would wait for ever.
     fn drop(&mut self) {
-        let context = self.live.context();
+        let context = self.assigned.context();
         context.is_closing.store(true, Ordering::Relaxed);
         while let Some(rebalance) = self.rebalance() {
             let answer = match rebalance {
@@ -340,21 +345,13 @@ impl Drop for Source {
     }
 }
 
-fn consumer(worker: &Worker, lane: Lane) -> Result<ClientConfig, Error> {
-    let Worker {
-        config,
-        kafka,
-        node_id,
-        ..
-    } = worker;
-    let id = format!("{}-{node_id}-{lane}", config.group.as_str());
-    let mut client = kafka.client_config(&id)?;
-    let queue_kbytes = match lane {
-        Lane::Live => LIVE_QUEUE_KBYTES,
-        Lane::Backlog => BACKLOG_QUEUE_KBYTES,
-    };
+fn consumer(worker: &Worker, input: Input) -> Result<ClientConfig, Error> {
+    let topic = worker.topic(input);
+    let group = worker.terms.group.as_str();
+    let id = format!("{group}-{}-{}", worker.node_id, topic.name);
+    let mut client = worker.kafka.client_config(&id)?;
     client
-        .set("group.id", config.group.as_str())
+        .set("group.id", group)
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", SESSION_MS)
         .set("heartbeat.interval.ms", HEARTBEAT_MS)
@@ -363,7 +360,7 @@ fn consumer(worker: &Worker, lane: Lane) -> Result<ClientConfig, Error> {
         .set("enable.auto.offset.store", "false")
         // Starts are given explicitly; this is for records deleted meanwhile.
         .set("auto.offset.reset", "earliest")
-        .set("queued.max.messages.kbytes", queue_kbytes)
+        .set("queued.max.messages.kbytes", topic.queue_kbytes.to_string())
         .set("queued.min.messages", QUEUED_RECORDS)
         .set("fetch.wait.max.ms", FETCH_WAIT_MS)
         .set("fetch.queue.backoff.ms", "20");

@@ -4,24 +4,22 @@
 //!
 //! Here is the loop that chooses what is done next, and how it ends. What is
 //! done is in the modules below: `assignment` takes partitions over and gives
-//! them up, `refining` fills the transaction, `transaction` ends it; `owned` is
+//! them up, `working` fills the transaction, `transaction` ends it; `owned` is
 //! a partition that is ours, and `counts` tells metrics.
 
 mod assignment;
 mod counts;
 mod owned;
-mod refining;
 mod transaction;
+mod working;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, mem};
 
 use rdkafka::error::KafkaError;
-use returnpath_refinery::Output;
-use returnpath_shared::Lane;
 use tracing::warn;
 
 use super::{
-    Error, Worker,
+    Error, Input, Work, Worker,
     cadence::{Cadence, Supply},
     sink::{Broken, Sink},
     source::Source,
@@ -31,37 +29,35 @@ use owned::Owned;
 
 /// How a session ended.
 pub(super) enum Ended {
-    /// Told to stop; everything refined is committed.
+    /// Told to stop; everything done is committed.
     Stopped,
     /// Nothing in memory can be trusted to be what Kafka has.
     Broken(String),
 }
 
 /// Clients and state.
-pub(super) struct Session {
+pub(super) struct Session<'work, W: Work> {
+    work: &'work mut W,
     source: Source,
     sink: Sink,
-    partitions: BTreeMap<i32, Owned>,
+    partitions: BTreeMap<i32, Owned<W::Partition>>,
     cadence: Cadence,
-    out: Output,
-    began: Instant,
-    /// When a waiting record is due, at the earliest.
+    /// When work that waits is due, at the earliest.
     timeout_ms: Option<u64>,
     transaction_began_ms: Option<u64>,
-    read: [Read; Lane::ALL.len()],
+    read: [Read; Input::ALL.len()],
     aborts_in_a_row: u32,
     has_committed: bool,
 }
 
-impl Session {
-    pub(super) fn open(worker: &Worker) -> Result<Self, Error> {
+impl<'work, W: Work> Session<'work, W> {
+    pub(super) fn open(worker: &Worker, work: &'work mut W) -> Result<Self, Error> {
         Ok(Self {
+            work,
             sink: Sink::new(worker)?,
             source: Source::new(worker)?,
             partitions: BTreeMap::new(),
             cadence: Cadence::default(),
-            out: Output::new(),
-            began: Instant::now(),
             timeout_ms: None,
             transaction_began_ms: None,
             read: Default::default(),
@@ -87,6 +83,9 @@ impl Session {
             Err(Exit::Broken(Broken(reason))) => Ok(Ended::Broken(reason)),
             Err(Exit::Fatal(error)) => Err(error),
         };
+        for (_, owned) in mem::take(&mut self.partitions) {
+            self.work.released(owned.state);
+        }
         worker.metrics.partitions.set(0);
         worker.metrics.devices.set(0);
         ended
@@ -101,8 +100,13 @@ impl Session {
             while let Some(rebalance) = self.source.rebalance() {
                 self.rebalance(rebalance, worker)?;
             }
-            let now_ms = self.now_ms();
+            let now_ms = worker.now_ms();
             self.expire_waits(now_ms, worker)?;
+            if self.hear(now_ms, worker)? {
+                // Records may have come with it: they go into the same
+                // transaction.
+                supply = Supply::Flowing;
+            }
             if self.cadence.is_due(now_ms, supply) {
                 self.close(worker)?;
                 continue;
@@ -110,10 +114,6 @@ impl Session {
             supply = self.step(supply, worker)?;
         }
         self.drain(worker)
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Leaves nothing waiting and nothing open.

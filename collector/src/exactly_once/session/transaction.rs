@@ -7,12 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use returnpath_refinery::Record;
-
 use super::{Exit, Session, broken};
-use crate::refine::{
-    Worker,
-    sink::{Broken, Ending, Failure, Sink},
+use crate::exactly_once::{
+    Work, Worker, Writer,
+    sink::{Broken, Ending, Failure},
     source::Positions,
 };
 
@@ -21,7 +19,7 @@ use crate::refine::{
 const ABORT_PAUSE: Duration = Duration::from_millis(50);
 const ABORT_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-impl Session {
+impl<W: Work> Session<'_, W> {
     /// Aborts where a record could not be added to the transaction.
     pub(super) fn settle(
         &mut self,
@@ -45,16 +43,16 @@ impl Session {
             .partitions
             .iter()
             .filter(|(_, owned)| owned.is_touched)
-            .map(|(partition, owned)| (*partition, owned.to_commit()))
+            .map(|(partition, owned)| (*partition, owned.to_commit(self.work)))
             .collect();
         let mut sent = Ok(());
         for (partition, _) in &touched {
-            let Some(owned) = self.partitions.get_mut(partition) else {
+            let Some(owned) = self.partitions.get(partition) else {
                 continue;
             };
-            self.out.clear();
-            owned.state.changes(&mut self.out);
-            sent = send(&mut self.sink, *partition, self.out.records());
+            let mut writer = Writer::new(&mut self.sink, *partition);
+            self.work.changes(&owned.state, &mut writer);
+            (_, sent) = writer.finish();
             if sent.is_err() {
                 break;
             }
@@ -81,12 +79,12 @@ impl Session {
         let metrics = &worker.metrics;
         for (partition, positions) in touched {
             if let Some(owned) = self.partitions.get_mut(partition) {
-                metrics.add(&owned.state.commit());
+                self.work.committed(&mut owned.state);
                 owned.committed = *positions;
                 owned.is_touched = false;
             }
         }
-        let now_ms = self.now_ms();
+        let now_ms = worker.now_ms();
         let began_ms = self.transaction_began_ms.take().unwrap_or(now_ms);
         let took = Duration::from_millis(now_ms.saturating_sub(began_ms));
         metrics.transactions_committed.inc();
@@ -109,7 +107,7 @@ impl Session {
         let mut back = Vec::new();
         for (partition, owned) in &mut self.partitions {
             if owned.is_touched {
-                owned.state.abort();
+                self.work.aborted(&mut owned.state);
                 owned.next = owned.committed;
                 owned.is_touched = false;
                 back.push((*partition, owned.committed));
@@ -118,19 +116,10 @@ impl Session {
         self.source.seek(&back).map_err(broken)?;
         self.transaction_began_ms = None;
         self.read = Default::default();
-        self.cadence.end(self.now_ms(), 0);
+        self.cadence.end(worker.now_ms(), 0);
         let pause = (ABORT_PAUSE * 2_u32.saturating_pow(self.aborts_in_a_row)).min(ABORT_PAUSE_MAX);
         self.aborts_in_a_row += 1;
         worker.pause(pause);
         Ok(())
     }
-}
-
-/// Adds records to the transaction, up to the first that cannot be.
-pub(super) fn send<'a>(
-    sink: &mut Sink,
-    partition: i32,
-    mut records: impl Iterator<Item = Record<'a>>,
-) -> Result<(), Failure> {
-    records.try_for_each(|record| sink.send(partition, &record))
 }
