@@ -8,6 +8,7 @@
 mod line;
 mod paint;
 mod quantity;
+mod replay;
 mod show;
 mod story;
 mod tail;
@@ -55,6 +56,11 @@ enum Command {
     /// was picked and why, and each stage on the way to the screen with its
     /// time. Exits with 1 when there is no such decision.
     Show(show::Args),
+    /// Makes every recorded choice again, from its recorded inputs.
+    ///
+    /// A choice depends on nothing but what its record holds. Exits with 1 when
+    /// one comes out otherwise, or a named decision is not there.
+    Replay(replay::Args),
 }
 
 /// Runs one of the commands, until its end or until the reader of our output
@@ -75,6 +81,7 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
         let code = match args.command {
             Command::Tail(args) => tail::run(args, kafka, paint, out),
             Command::Show(args) => show::run(&args, kafka, paint, out),
+            Command::Replay(args) => replay::run(&args, kafka, paint, out),
         }?;
         out.flush()?;
         anyhow::Ok(code)
