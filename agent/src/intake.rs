@@ -56,7 +56,7 @@ pub struct Reply {
     id: Option<Value>,
     answers: mpsc::Sender<String>,
     /// For a request to follow.
-    decisions: Option<mpsc::Sender<Arc<str>>>,
+    decisions: Option<mpsc::Sender<String>>,
 }
 
 impl Reply {
@@ -80,13 +80,13 @@ impl Reply {
 
 /// The way to a client that follows decisions. Dropped, it ends the client.
 #[derive(Debug)]
-pub struct Following(mpsc::Sender<Arc<str>>);
+pub struct Following(mpsc::Sender<String>);
 
 impl Following {
     /// Sends a line, with its newline. Never waits; `false` when the client is
     /// gone or does not read: it is to be dropped then.
     #[must_use]
-    pub fn send(&self, line: Arc<str>) -> bool {
+    pub fn send(&self, line: String) -> bool {
         self.0.try_send(line).is_ok()
     }
 

@@ -295,9 +295,9 @@ pub enum Request {
         /// The row.
         row: SlotRow,
     },
-    /// Slots that are not needed any more; they leave with the next commit. Has
+    /// A slot that is not needed any more; it leaves with the next commit. Has
     /// no outcome.
-    Forget(Vec<Slot>),
+    Forget(Slot),
     /// Store the cloud's configuration, synced to the medium.
     StoreConfig(StoredConfig),
     /// A trusted wall clock, seconds since 1970, to be kept with the next
@@ -457,9 +457,9 @@ impl Worker {
                     took: began.elapsed(),
                 }
             }
-            Request::Forget(slots) => {
+            Request::Forget(slot) => {
                 if let Some(file) = &mut self.file {
-                    file.forget(slots);
+                    file.forget(slot);
                 }
                 return None;
             }

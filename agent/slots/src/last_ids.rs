@@ -1,6 +1,6 @@
 //! The ids of the last decisions that something was said of.
 
-use alloc::{collections::VecDeque, string::String};
+use alloc::{string::String, vec::Vec};
 
 /// How many are remembered. Only the name of a refusal, and whether one is told
 /// again, depend on it.
@@ -9,7 +9,7 @@ const IDS_MAX: usize = 64;
 /// The last decision ids, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct LastIds {
-    ids: VecDeque<String>,
+    ids: Vec<String>,
 }
 
 impl LastIds {
@@ -19,9 +19,9 @@ impl LastIds {
             return;
         }
         if self.ids.len() >= IDS_MAX {
-            self.ids.pop_front();
+            self.ids.remove(0);
         }
-        self.ids.push_back(id.into());
+        self.ids.push(id.into());
     }
 
     pub(crate) fn contains(&self, id: &str) -> bool {

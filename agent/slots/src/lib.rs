@@ -21,14 +21,18 @@
 //! It is handed over only once its row is on flash, so that an agent that is
 //! killed at any moment finds it again and takes no other for the same slot.
 //!
-//! A row is forgotten when it has expired and its acknowledgement is safe. The
-//! expiry, in uptime of one boot, is what a replay then meets: it is `expired`
-//! in this boot from that uptime on, and in every other boot always. Uptime
-//! never goes back and a boot's random id never returns, so no replay binds
-//! again. Where the queue file itself was lost, a decision that was handed over
-//! before may bind a second time until it expires: the same ad for the same
-//! slot. Another ad for that slot would need another decision signed by the
-//! operator, who makes one for each slot.
+//! What a replay meets is the expiry, in uptime of one boot: the same decision
+//! is `expired` in this boot from that uptime on, and in every other boot
+//! always. Uptime never goes back and a boot's random id never returns, so no
+//! replay binds again, whether its row is still there or not.
+//!
+//! Rows outlive their expiry nevertheless, until room is needed ([`HELD_MAX`])
+//! or the boot ends: another decision for a slot that is over, with a later
+//! expiry, meets the row and is `superseded`. Beyond these bounds, and where
+//! the queue file itself was lost, two things are left to stand on: the cloud
+//! signs one decision for each slot and no other, and what it has signed
+//! expires. So after such a loss a slot can be bound a second time only to the
+//! same ad, and only until its expiry.
 #![no_std]
 
 extern crate alloc;

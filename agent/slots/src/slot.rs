@@ -29,3 +29,11 @@ pub struct Row {
     /// The signed decision as it came; verified again when it is read.
     pub signed: Bytes,
 }
+
+impl Row {
+    /// Whether the decision must not begin to be shown any more, in this boot
+    /// at this uptime.
+    pub(crate) fn is_over(&self, boot_id: u64, now_ms: u64) -> bool {
+        self.slot.boot_id != boot_id || now_ms >= self.expiry_uptime_ms
+    }
+}

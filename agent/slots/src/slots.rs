@@ -2,17 +2,12 @@
 //!
 //! Every call ends in one pass that tells what is owed and forgets what is
 //! over. A decision goes through: arrived, *binding* (its row is on its way to
-//! flash), *bound* (handed over, acknowledged), *expired* (forgotten once its
-//! acknowledgement is safe).
+//! flash), *bound* (handed over, acknowledged), *over* (expired; its slot stays
+//! bound while there is room).
 
 mod telling;
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    string::String,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
 use bytes::Bytes;
 use returnpath_shared::{
@@ -23,12 +18,13 @@ use returnpath_shared::{
 use self::telling::{Owed, Refusals};
 use crate::{
     BindOutcome, Follower, HandOver, Output, Refusal, Refused, Row, Slot, Tell, TellOutcome, To,
-    Verify, last_ids::LastIds, message,
+    Verify, message,
 };
 
-/// Slots bound at once: four breaks of 16 slots, where a box has one break
-/// before it and the next one asked for ahead. At the bound a new decision is
-/// refused as unstored; a bound one is never given up for it.
+/// Slots known at once, in RAM and in the file: four breaks of 16 slots, where a
+/// box has one break before it and the next one asked for ahead. At the bound
+/// the slot that expired first makes room; where none has expired, the new
+/// decision is refused as unstored.
 pub const HELD_MAX: usize = 64;
 
 /// What a start begins with.
@@ -81,9 +77,7 @@ pub struct Slots {
     device: DeviceId,
     boot_id: u64,
     now_ms: u64,
-    held: BTreeMap<Slot, Held>,
-    /// Handed over and expired since.
-    finished: LastIds,
+    held: Vec<Held>,
     refusals: Refusals,
     next_number: u64,
     outputs: VecDeque<Output>,
@@ -94,11 +88,10 @@ pub struct Slots {
 /// A slot that is bound, or about to be.
 #[derive(Debug)]
 struct Held {
-    decision_id: String,
-    expiry_uptime_ms: u64,
-    signed: Bytes,
-    /// `None` where the file does not hold what was signed by a key that is
-    /// still trusted: nobody gets it, and the slot stays bound.
+    /// Without its message once it is over.
+    row: Row,
+    /// `None` when it is over, and where the file does not hold what was signed
+    /// by a key that is still trusted: nobody gets it, and the slot stays bound.
     decision: Option<wire::Decision>,
     stage: Stage,
     handed_over: bool,
@@ -113,27 +106,24 @@ enum Stage {
 }
 
 impl Held {
-    fn row(&self, slot: &Slot) -> Row {
-        Row {
-            slot: slot.clone(),
-            decision_id: self.decision_id.clone(),
-            expiry_uptime_ms: self.expiry_uptime_ms,
-            signed: self.signed.clone(),
-        }
-    }
-
-    fn acknowledgement(&self, slot: &Slot) -> AdEvent {
+    fn acknowledgement(&self) -> AdEvent {
         let creative = self.decision.as_ref().and_then(|it| it.creative.as_ref());
         AdEvent {
             kind: ad_event::Kind::DecisionAcknowledged as i32,
-            decision_id: self.decision_id.clone(),
-            break_id: slot.break_id.clone(),
-            slot: slot.index,
+            decision_id: self.row.decision_id.clone(),
+            break_id: self.row.slot.break_id.clone(),
+            slot: self.row.slot.index,
             creative_id: creative
                 .map(|creative| creative.creative_id.clone())
                 .unwrap_or_default(),
             ..AdEvent::default()
         }
+    }
+
+    /// For players, while it is bound and open.
+    fn open_decision(&self, boot_id: u64, now_ms: u64) -> Option<&wire::Decision> {
+        let open = self.stage == Stage::Bound && !self.row.is_over(boot_id, now_ms);
+        self.decision.as_ref().filter(|_| open)
     }
 }
 
@@ -150,24 +140,20 @@ impl Slots {
         } = start;
         let held = rows.into_iter().map(|row| {
             let decision = message::open(&row.signed, &device, verify).ok();
-            let held = Held {
+            Held {
                 decision: decision
                     .filter(|it| slot_of(it) == row.slot && it.decision_id == row.decision_id),
-                decision_id: row.decision_id,
-                expiry_uptime_ms: row.expiry_uptime_ms,
-                signed: row.signed,
+                row,
                 stage: Stage::Bound,
                 handed_over: false,
                 acknowledgement: Owed::From(now_ms),
-            };
-            (row.slot, held)
+            }
         });
         let mut slots = Self {
             held: held.collect(),
             device,
             boot_id,
             now_ms,
-            finished: LastIds::default(),
             refusals: Refusals::default(),
             next_number: 1,
             outputs: VecDeque::new(),
@@ -189,118 +175,137 @@ impl Slots {
 
     /// An authentic decision for this box, with all fields as they must be.
     fn opened(&mut self, decision: wire::Decision, message: &[u8]) {
-        let slot = slot_of(&decision);
-        let refusal = if self.is_expired(&slot, decision.expiry_uptime_ms) {
-            if self.was_handed_over(&decision.decision_id) {
-                Some((Refusal::Replayed, "nothing: it was handed over before"))
-            } else {
-                Some((Refusal::Expired, "an expiry ahead, in this boot"))
+        let row = Row {
+            slot: slot_of(&decision),
+            decision_id: decision.decision_id.clone(),
+            expiry_uptime_ms: decision.expiry_uptime_ms,
+            signed: Bytes::copy_from_slice(message),
+        };
+        let known = self.held.iter().find(|held| held.row.slot == row.slot);
+        let known_id = |held: &&Held| held.row.decision_id == row.decision_id;
+        let refusal = if row.is_over(self.boot_id, self.now_ms) {
+            match known.filter(known_id) {
+                Some(held) if held.handed_over => {
+                    (Refusal::Replayed, "nothing: it was handed over before")
+                }
+                Some(_) | None => (Refusal::Expired, "an expiry ahead, in this boot"),
             }
-        } else if let Some(held) = self.held.get(&slot) {
+        } else if let Some(held) = known {
             match &held.decision {
                 Some(bound) if *bound == decision => {
                     self.totals.repeated += 1;
                     return;
                 }
-                Some(_) => Some((Refusal::Superseded, "a slot that is not bound yet")),
-                None => Some((Refusal::Unstored, "a readable row of its slot")),
+                None if !held.row.is_over(self.boot_id, self.now_ms) => {
+                    (Refusal::Unstored, "a readable row of its slot")
+                }
+                Some(_) | None => (Refusal::Superseded, "a slot that is not bound yet"),
             }
-        } else if self.holds(&decision.decision_id) {
+        } else if self.held.iter().any(|held| known_id(&held)) {
             // Both would be acknowledged under one name.
-            Some((Refusal::Malformed, "decision_id: not that of another slot"))
-        } else if self.held.len() >= HELD_MAX {
-            Some((Refusal::Unstored, "fewer than 64 slots bound"))
+            (Refusal::Malformed, "decision_id: not that of another slot")
+        } else if !self.make_room() {
+            (Refusal::Unstored, "fewer than 64 slots bound")
         } else {
-            None
+            self.bind(row, decision);
+            return;
         };
-        match refusal {
-            Some((reason, expected)) => self.refuse_known(&decision, reason, expected),
-            None => self.bind(slot, decision, message),
+        let (reason, expected) = refusal;
+        if reason.is_told() {
+            self.refusals.owe(&decision, reason, self.now_ms);
         }
+        self.refuse(Refused {
+            reason,
+            decision_id: decision.decision_id,
+            expected,
+        });
     }
 
-    fn bind(&mut self, slot: Slot, decision: wire::Decision, message: &[u8]) {
+    fn bind(&mut self, row: Row, decision: wire::Decision) {
         let number = self.take_number();
-        let held = Held {
-            decision_id: decision.decision_id.clone(),
-            expiry_uptime_ms: decision.expiry_uptime_ms,
-            signed: Bytes::copy_from_slice(message),
+        self.held.push(Held {
+            row: row.clone(),
             decision: Some(decision),
             stage: Stage::Binding(number),
             handed_over: false,
             acknowledgement: Owed::From(self.now_ms),
-        };
-        let row = held.row(&slot);
-        self.held.insert(slot, held);
+        });
         self.outputs.push_back(Output::Bind { number, row });
     }
 
     /// The answer to [`Output::Bind`].
     pub fn bound(&mut self, number: u64, outcome: BindOutcome, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
-        let (now_ms, boot_id) = (self.now_ms, self.boot_id);
-        let mut binding = self.held.iter_mut();
-        let Some((slot, held)) = binding.find(|(_, it)| it.stage == Stage::Binding(number)) else {
+        let mut stages = self.held.iter();
+        let Some(index) = stages.position(|held| held.stage == Stage::Binding(number)) else {
             // One that was bound before and is put into a new file.
             return;
         };
         match outcome {
             BindOutcome::Done => {
-                held.stage = Stage::Bound;
                 self.totals.bound += 1;
-                let open = slot.boot_id == boot_id && now_ms < held.expiry_uptime_ms;
-                if let Some(decision) = held.decision.clone().filter(|_| open) {
-                    let to = To::All;
-                    let hand_over = Box::new(HandOver { to, decision });
-                    self.outputs.push_back(Output::HandOver(hand_over));
+                if let Some(held) = self.held.get_mut(index) {
+                    held.stage = Stage::Bound;
+                }
+                let held = self.held.get(index);
+                let open = held.and_then(|held| held.open_decision(self.boot_id, self.now_ms));
+                if let Some(decision) = open.cloned() {
+                    self.hand_over(To::All, decision);
                 }
             }
             BindOutcome::Failed => {
                 // Should the row stand nevertheless, the next start finds it
                 // bound, or bound to what took its place: never both.
-                let slot = slot.clone();
-                if let Some(held) = self.held.remove(&slot) {
-                    self.refuse(Refused {
-                        reason: Refusal::Unstored,
-                        decision_id: held.decision_id,
-                        expected: "a queue file that takes its row",
-                    });
-                }
+                let held = self.held.remove(index);
+                self.refuse(Refused {
+                    reason: Refusal::Unstored,
+                    decision_id: held.row.decision_id,
+                    expected: "a queue file that takes its row",
+                });
             }
         }
         self.advance(now_ms);
     }
 
-    /// The queue file was replaced: what could not be copied is put in again.
-    /// Until that is done, those slots are bound in memory only.
+    /// The queue file was replaced: what is open is put in again, in case it
+    /// could not be copied. Until that is done, those slots are bound in memory
+    /// only.
     pub fn file_replaced(&mut self) {
-        let bound = self.held.iter();
-        let bound = bound.filter(|(_, held)| held.stage == Stage::Bound);
-        let rows: Vec<Row> = bound.map(|(slot, held)| held.row(slot)).collect();
-        for row in rows {
-            let number = self.take_number();
-            self.outputs.push_back(Output::Bind { number, row });
+        for index in 0..self.held.len() {
+            let number = self.next_number;
+            let held = self.held.get(index);
+            let open = held.filter(|held| {
+                held.stage == Stage::Bound && !held.row.is_over(self.boot_id, self.now_ms)
+            });
+            if let Some(held) = open {
+                let row = held.row.clone();
+                self.next_number += 1;
+                self.outputs.push_back(Output::Bind { number, row });
+            }
         }
     }
 
     /// A client begins to follow: it gets what is open.
     pub fn followed(&mut self, follower: Follower, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
-        for (slot, held) in &self.held {
-            let open = held.stage == Stage::Bound && !self.is_expired(slot, held.expiry_uptime_ms);
-            if let Some(decision) = held.decision.clone().filter(|_| open) {
-                let to = To::One(follower);
-                let hand_over = Box::new(HandOver { to, decision });
-                self.outputs.push_back(Output::HandOver(hand_over));
-            }
+        let open = self.held.iter();
+        let open = open.filter_map(|held| held.open_decision(self.boot_id, self.now_ms));
+        let open: Vec<_> = open.cloned().collect();
+        for decision in open {
+            self.hand_over(To::One(follower), decision);
         }
         self.advance(now_ms);
     }
 
+    fn hand_over(&mut self, to: To, decision: wire::Decision) {
+        let hand_over = Box::new(HandOver { to, decision });
+        self.outputs.push_back(Output::HandOver(hand_over));
+    }
+
     /// A player got this decision.
     pub fn handed_over(&mut self, decision_id: &str) {
-        let mut held = self.held.values_mut();
-        if let Some(held) = held.find(|held| held.decision_id == decision_id)
+        let mut held = self.held.iter_mut();
+        if let Some(held) = held.find(|held| held.row.decision_id == decision_id)
             && !held.handed_over
         {
             held.handed_over = true;
@@ -311,7 +316,7 @@ impl Slots {
     /// The answer to [`Output::Tell`].
     pub fn told(&mut self, number: u64, outcome: TellOutcome, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
-        let mut held = self.held.values_mut();
+        let mut held = self.held.iter_mut();
         match held.find(|held| held.acknowledgement == Owed::Asked(number)) {
             Some(held) => held.acknowledgement.told(outcome, self.now_ms),
             None => self.refusals.told(number, outcome, self.now_ms),
@@ -329,17 +334,15 @@ impl Slots {
         self.outputs.pop_front()
     }
 
-    /// When [`Self::tick`] is wanted; `None` while nothing is pending.
+    /// When [`Self::tick`] is wanted; `None` while nothing is pending. What
+    /// expires wakes nobody: it is looked at when something else happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        let held = self
-            .held
-            .values()
-            .filter_map(|held| match (held.stage, held.acknowledgement) {
-                (Stage::Binding(_), _) | (_, Owed::Asked(_)) => None,
-                (Stage::Bound, Owed::From(at_ms)) => Some(at_ms),
-                (Stage::Bound, Owed::Settled) => Some(held.expiry_uptime_ms),
-            });
+        let held = self.held.iter();
+        let held = held.filter_map(|held| match (held.stage, held.acknowledgement) {
+            (Stage::Bound, Owed::From(at_ms)) => Some(at_ms),
+            (Stage::Binding(_), _) | (Stage::Bound, Owed::Asked(_) | Owed::Settled) => None,
+        });
         held.chain(self.refusals.due()).min()
     }
 
@@ -347,10 +350,10 @@ impl Slots {
     #[must_use]
     pub fn status(&self, now_ms: u64) -> Status {
         let now_ms = self.now_ms.max(now_ms);
-        let open = self.held.iter().filter(|(slot, held)| {
-            let bound = held.stage == Stage::Bound;
-            bound && slot.boot_id == self.boot_id && now_ms < held.expiry_uptime_ms
-        });
+        let open = self
+            .held
+            .iter()
+            .filter(|held| held.stage == Stage::Bound && !held.row.is_over(self.boot_id, now_ms));
         Status {
             open: open.count(),
             untold: self.refusals.untold(),
@@ -365,52 +368,56 @@ impl Slots {
             let number = self.take_number();
             self.outputs.push_back(Output::Tell(Tell { number, event }));
         }
-        self.forget();
+        self.let_go();
     }
 
     /// Tells what is bound and not acknowledged yet.
     fn acknowledge(&mut self) {
-        for (slot, held) in &mut self.held {
+        for held in &mut self.held {
             if held.stage == Stage::Bound && held.acknowledgement.is_due(self.now_ms) {
                 let number = self.next_number;
                 self.next_number += 1;
                 held.acknowledgement = Owed::Asked(number);
-                let event = held.acknowledgement(slot);
+                let event = held.acknowledgement();
                 self.outputs.push_back(Output::Tell(Tell { number, event }));
             }
         }
     }
 
-    /// Lets go of what has expired and is acknowledged.
-    fn forget(&mut self) {
-        let over: Vec<Slot> = self
-            .held
-            .iter()
-            .filter(|(slot, held)| {
-                held.acknowledgement == Owed::Settled
-                    && self.is_expired(slot, held.expiry_uptime_ms)
-            })
-            .map(|(slot, _)| slot.clone())
-            .collect();
-        for slot in over {
-            if let Some(held) = self.held.remove(&slot)
-                && held.handed_over
-            {
-                self.finished.insert(&held.decision_id);
+    /// Lets go of what is over and acknowledged: of another boot's slots, which
+    /// cannot bind in this one, and of the messages of this one's.
+    fn let_go(&mut self) {
+        let (boot_id, now_ms) = (self.boot_id, self.now_ms);
+        let outputs = &mut self.outputs;
+        self.held.retain_mut(|held| {
+            if held.acknowledgement != Owed::Settled || !held.row.is_over(boot_id, now_ms) {
+                return true;
             }
-            self.outputs.push_back(Output::Forget(slot));
-        }
+            if held.row.slot.boot_id != boot_id {
+                outputs.push_back(Output::Forget(held.row.slot.clone()));
+                return false;
+            }
+            held.decision = None;
+            held.row.signed = Bytes::new();
+            true
+        });
     }
 
-    fn refuse_known(&mut self, decision: &wire::Decision, reason: Refusal, expected: &'static str) {
-        if reason.is_told() {
-            self.refusals.owe(decision, reason, self.now_ms);
+    /// Whether another slot can be bound; forgets the one that expired first
+    /// where it must.
+    fn make_room(&mut self) -> bool {
+        if self.held.len() < HELD_MAX {
+            return true;
         }
-        self.refuse(Refused {
-            reason,
-            decision_id: decision.decision_id.clone(),
-            expected,
+        let over = self.held.iter().enumerate().filter(|(_, held)| {
+            held.acknowledgement == Owed::Settled && held.row.is_over(self.boot_id, self.now_ms)
         });
+        let Some((index, _)) = over.min_by_key(|(_, held)| held.row.expiry_uptime_ms) else {
+            return false;
+        };
+        let held = self.held.swap_remove(index);
+        self.outputs.push_back(Output::Forget(held.row.slot));
+        true
     }
 
     fn refuse(&mut self, refused: Refused) {
@@ -418,21 +425,6 @@ impl Slots {
             *count += 1;
         }
         self.outputs.push_back(Output::Refused(refused));
-    }
-
-    fn is_expired(&self, slot: &Slot, expiry_uptime_ms: u64) -> bool {
-        slot.boot_id != self.boot_id || self.now_ms >= expiry_uptime_ms
-    }
-
-    fn was_handed_over(&self, decision_id: &str) -> bool {
-        let mut held = self.held.values();
-        self.finished.contains(decision_id)
-            || held.any(|held| held.handed_over && held.decision_id == decision_id)
-    }
-
-    fn holds(&self, decision_id: &str) -> bool {
-        let mut held = self.held.values();
-        held.any(|held| held.decision_id == decision_id)
     }
 
     fn take_number(&mut self) -> u64 {

@@ -44,7 +44,7 @@ pub(super) struct Client {
     requests: mpsc::Sender<Incoming>,
     counters: Arc<Counters>,
     /// Once it follows.
-    decisions: Option<mpsc::Receiver<Arc<str>>>,
+    decisions: Option<mpsc::Receiver<String>>,
     answers: mpsc::Receiver<String>,
     answers_sender: mpsc::Sender<String>,
     /// Requests handed on and not answered yet.

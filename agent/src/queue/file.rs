@@ -234,10 +234,10 @@ impl QueueFile {
         }
     }
 
-    /// Remembers slots that are not needed any more, to leave with the next
+    /// Remembers a slot that is not needed any more, to leave with the next
     /// commit: that costs no write of its own.
-    pub(super) fn forget(&mut self, slots: Vec<Slot>) {
-        self.forgotten.extend(slots);
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.forgotten.push(slot);
     }
 
     /// Carries out a commit as durably as it asks.

@@ -1,7 +1,7 @@
 //! Carries out what the slots' core wants: binds by the queue, hands over by
 //! the socket, tells by the delivery core.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use returnpath_delivery::{Acceptance, ClientToken, FirstAnswer, Uptime};
@@ -26,10 +26,10 @@ pub(super) struct Decisions {
     /// `None` while the box takes no decisions.
     keys: Option<Keys>,
     /// Bounded by the clients that may be connected.
-    followers: BTreeMap<Follower, Following>,
+    followers: Vec<(Follower, Following)>,
     next_follower: u64,
     /// Told, and not durable yet; bounded by what the core tells at once.
-    telling: BTreeMap<ClientToken, u64>,
+    telling: Vec<(ClientToken, u64)>,
     /// The longest that the queue file took to bind a slot.
     bind_time_max: Duration,
 }
@@ -73,9 +73,9 @@ impl Decisions {
         Self {
             slots: Slots::new(start, verify(keys.as_ref()), now.0),
             keys,
-            followers: BTreeMap::new(),
+            followers: Vec::new(),
             next_follower: 1,
-            telling: BTreeMap::new(),
+            telling: Vec::new(),
             bind_time_max: Duration::ZERO,
         }
     }
@@ -89,7 +89,7 @@ impl Decisions {
     }
 
     pub(super) fn facts(&self, now: Uptime) -> Facts {
-        let gone = self.followers.values().filter(|it| it.is_gone()).count();
+        let gone = self.followers.iter().filter(|(_, it)| it.is_gone()).count();
         Facts {
             status: self.slots.status(now.0),
             followers: self.followers.len() - gone,
@@ -109,13 +109,13 @@ impl Decisions {
     }
 
     pub(super) fn follow(&mut self, reply: Reply, now: Uptime) {
-        self.followers.retain(|_, following| !following.is_gone());
+        self.followers.retain(|(_, following)| !following.is_gone());
         let Some(following) = reply.follow() else {
             return;
         };
         let follower = Follower(self.next_follower);
         self.next_follower += 1;
-        self.followers.insert(follower, following);
+        self.followers.push((follower, following));
         self.slots.followed(follower, now.0);
     }
 
@@ -124,13 +124,12 @@ impl Decisions {
         // A message of text and numbers can always be written.
         let mut line = serde_json::to_string(&line).unwrap_or_default();
         line.push('\n');
-        let line: Arc<str> = line.into();
         let mut taken = false;
-        self.followers.retain(|follower, following| {
+        self.followers.retain(|(follower, following)| {
             if *to != To::All && *to != To::One(*follower) {
                 return true;
             }
-            let takes = following.send(Arc::clone(&line));
+            let takes = following.send(line.clone());
             taken |= takes;
             takes
         });
@@ -151,7 +150,6 @@ impl Agent {
     /// Carries out what the slots' core wants, in order. What it tells may make
     /// the delivery core want something in turn.
     pub(super) fn carry_out_decisions(&mut self, now: Uptime) {
-        let mut forgotten = Vec::new();
         while let Some(output) = self.decisions.slots.poll_output() {
             match output {
                 Output::Bind { number, row } => {
@@ -162,15 +160,12 @@ impl Agent {
                     self.decisions.hand_over(&hand_over);
                 }
                 Output::Tell(Tell { number, event }) => self.tell(number, event, now),
-                Output::Forget(slot) => forgotten.push(slot),
+                Output::Forget(slot) => self.queue.request(Request::Forget(slot)),
                 Output::Refused(refused) => {
                     let (reason, expected) = (refused.reason.name(), refused.expected);
                     warn!(reason, expected, decision = %refused.decision_id, "decision refused");
                 }
             }
-        }
-        if !forgotten.is_empty() {
-            self.queue.request(Request::Forget(forgotten));
         }
     }
 
@@ -183,7 +178,7 @@ impl Agent {
         let token = self.token();
         let outcome = match self.delivery.accept(event, token, now) {
             Acceptance::Pending { .. } => {
-                self.decisions.telling.insert(token, number);
+                self.decisions.telling.push((token, number));
                 TellOutcome::Taken
             }
             Acceptance::Busy => TellOutcome::Busy,
@@ -202,9 +197,11 @@ impl Agent {
     /// storage fails, which is as safe as it gets. `false` where the token is a
     /// client's.
     pub(super) fn told(&mut self, token: ClientToken, now: Uptime) -> bool {
-        let Some(number) = self.decisions.telling.remove(&token) else {
+        let telling = &mut self.decisions.telling;
+        let Some(index) = telling.iter().position(|(asked, _)| *asked == token) else {
             return false;
         };
+        let (_, number) = telling.swap_remove(index);
         self.decisions
             .slots
             .told(number, TellOutcome::Settled, now.0);

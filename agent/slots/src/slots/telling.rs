@@ -1,6 +1,6 @@
 //! What the cloud is still to be told, and the refusals among it.
 
-use alloc::{collections::VecDeque, string::ToString as _};
+use alloc::{string::ToString as _, vec::Vec};
 
 use returnpath_shared::wire::{AdEvent, Decision, ad_event};
 
@@ -42,7 +42,7 @@ impl Owed {
 /// refused is refused again when it comes again.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    owed: VecDeque<(Owed, AdEvent)>,
+    owed: Vec<(Owed, AdEvent)>,
     /// Ids of which a refusal was owed: one of a decision is enough, and more
     /// of them would be taken for repeats.
     told: LastIds,
@@ -67,7 +67,7 @@ impl Refusals {
             refusal: reason.name().to_string(),
             ..AdEvent::default()
         };
-        self.owed.push_back((Owed::From(now_ms), event));
+        self.owed.push((Owed::From(now_ms), event));
     }
 
     /// The next one that is due, asked for under `number` from now on.
