@@ -163,7 +163,7 @@ impl Bridge {
             };
             let lost = match dialled {
                 Err(_) => format!("no connection within {} s", DIAL_MAX.as_secs()),
-                Ok(Err(cause)) => chain(&cause),
+                Ok(Err(cause)) => mqtt::chain(&cause),
                 Ok(Ok(socket)) => {
                     info!(%broker, "MQTT connected");
                     let connected_at = Instant::now();
@@ -185,7 +185,7 @@ impl Bridge {
                             if let Lost::Producer(_) = cause {
                                 passage.replace_producer(self.open_producer()?, Instant::now());
                             }
-                            chain(&cause)
+                            mqtt::chain(&cause)
                         }
                     }
                 }
@@ -229,16 +229,4 @@ impl Bridge {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that nobody can tell us to stop any more: stop then too.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// An error with its causes, for a log line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -6,6 +6,7 @@
 //! refused. What differs between installations (`YOURS`) has no default; its
 //! value in the example is only an example.
 
+pub mod table;
 pub mod value;
 
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
@@ -14,20 +15,28 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::{admin, bridge, kafka, node_id::NodeId, refine, topics};
+use self::table::{find, lay_over, remove};
+use crate::{admin, bridge, decide, kafka, node_id::NodeId, refine, topics};
 
 /// The defaults, as the file that people read.
 pub const EXAMPLE: &str = include_str!("../returnpath-collector.example.toml");
 
 /// Keys and tables that differ between installations: the example's values for
 /// them are no defaults.
-const YOURS: [&str; 6] = [
+const YOURS: [&str; 13] = [
     "node_id",
     "kafka.brokers",
     "kafka.tls",
     "kafka.sasl",
     "bridge.brokers",
     "bridge.tls",
+    "decide.aggregators",
+    "decide.cap",
+    "decide.mqtt",
+    "decide.policy.currency",
+    "decide.policy.version",
+    "decide.rules.hosts",
+    "decide.signing_key",
 ];
 
 /// Those of them that every file must hold.
@@ -38,6 +47,19 @@ const REQUIRED: [&str; 6] = [
     "bridge.tls.ca",
     "bridge.tls.certificate",
     "bridge.tls.key",
+];
+
+/// Those that a file with a section `[decide]` must hold. Without that section
+/// nothing is decided, and there is nobody to ask by default.
+const REQUIRED_TO_DECIDE: [&str; 8] = [
+    "decide.signing_key",
+    "decide.mqtt.brokers",
+    "decide.mqtt.tls.ca",
+    "decide.mqtt.tls.certificate",
+    "decide.mqtt.tls.key",
+    "decide.policy.currency",
+    "decide.rules.hosts",
+    "decide.aggregators",
 ];
 
 /// Everything that can be set.
@@ -59,6 +81,8 @@ pub struct Config {
     pub bridge: bridge::Config,
     /// From `rp.raw` to the refined topics.
     pub refine: refine::Config,
+    /// From `rp.opportunities` to the boxes; absent where nothing is decided.
+    pub decide: Option<decide::Config>,
 }
 
 /// Why a configuration cannot be used.
@@ -117,7 +141,9 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let given: Table = parse_table(text)?;
         let mut merged: Table = parse_table(EXAMPLE)?;
-        for key in REQUIRED {
+        let decides = given.contains_key("decide");
+        let also: &[_] = if decides { &REQUIRED_TO_DECIDE } else { &[] };
+        for key in REQUIRED.iter().chain(also) {
             if find(&given, key).is_none() {
                 return Err(ConfigError::Missing { key });
             }
@@ -125,7 +151,13 @@ impl Config {
         for key in YOURS {
             remove(&mut merged, key);
         }
+        if !decides {
+            remove(&mut merged, "decide");
+        }
         lay_over(&mut merged, given);
+        if let Some(Value::Table(decide)) = merged.get_mut("decide") {
+            decide::complete(decide);
+        }
         serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| ConfigError::Key {
             key: error.path().to_string(),
             reason: error.inner().message().to_owned(),
@@ -144,37 +176,6 @@ fn parse_table(text: &str) -> Result<Table, ConfigError> {
             reason: error.message().to_owned(),
         }
     })
-}
-
-fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
-    match key.split_once('.') {
-        None => table.get(key),
-        Some((head, rest)) => find(table.get(head)?.as_table()?, rest),
-    }
-}
-
-fn remove(table: &mut Table, key: &str) {
-    match key.split_once('.') {
-        None => {
-            table.remove(key);
-        }
-        Some((head, rest)) => {
-            if let Some(Value::Table(inner)) = table.get_mut(head) {
-                remove(inner, rest);
-            }
-        }
-    }
-}
-
-fn lay_over(under: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (under.get_mut(&key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above),
-            (_, value) => {
-                under.insert(key, value);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -20,9 +20,19 @@
 //! opportunity that is still being asked for is not committed: whoever owns the
 //! partition next asks again.
 
+mod config;
+mod http;
+mod metrics;
 mod pseudonym;
+mod push;
 mod secret;
 mod sign;
+
+pub use config::{Config, ConfigError, check, complete};
+pub use http::{ClientError, TrustError};
+pub use metrics::Metrics;
+pub use secret::{SecretError, SecretSource};
+pub use sign::SigningKeyError;
 
 /// Lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {

@@ -34,3 +34,15 @@ pub struct Tls {
     /// The private key to it.
     pub key: PathBuf,
 }
+
+/// An error with its causes, for a log line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -37,7 +37,7 @@ pub(super) async fn dial(
     let session = mqtt::Session {
         section: SECTION,
         tls: &config.tls,
-        node_id,
+        client_id: node_id.as_str(),
         receive_maximum: config.receive_maximum.get(),
     };
     let (mut socket, properties) = mqtt::dial(broker, session).await?;

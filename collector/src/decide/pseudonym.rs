@@ -12,22 +12,29 @@ use ring::hmac;
 
 use super::{hex, secret::Secret};
 
+/// Shortest secret: 128 bits, if they are random.
+const SECRET_BYTES_MIN: usize = 16;
+
 /// One aggregator's key.
-pub struct PseudonymKey(hmac::Key);
+pub(super) struct PseudonymKey(hmac::Key);
 
 impl PseudonymKey {
     /// The key that a secret stands for.
-    #[must_use]
-    pub fn new(secret: &Secret) -> Self {
-        Self(hmac::Key::new(
-            hmac::HMAC_SHA256,
-            secret.expose().as_bytes(),
-        ))
+    ///
+    /// # Errors
+    /// Says what is accepted, where the secret is so short that all can be
+    /// tried: device ids follow a pattern, and who finds the key has them all.
+    pub(super) fn new(secret: &Secret) -> Result<Self, &'static str> {
+        let secret = secret.expose().as_bytes();
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err("at least 16 bytes, as in `openssl rand -hex 32`");
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
     /// What the box is called: 64 hexadecimal digits, lower case.
     #[must_use]
-    pub fn pseudonym(&self, device_id: &str) -> String {
+    pub(super) fn pseudonym(&self, device_id: &str) -> String {
         hex(hmac::sign(&self.0, device_id.as_bytes()).as_ref())
     }
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 /// Longest secret in bytes: a signed token (JWT) of a partner takes some 2 KiB,
 /// and HTTP servers take headers of 8 KiB at most.
-pub const SECRET_BYTES_MAX: usize = 4_096;
+const SECRET_BYTES_MAX: usize = 4_096;
 
 /// Where a secret stands: `{ file = "/path" }` or `{ env = "NAME" }`.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -31,7 +31,7 @@ pub enum SecretSource {
 }
 
 /// A secret's value.
-pub struct Secret(Zeroizing<String>);
+pub(super) struct Secret(Zeroizing<String>);
 
 /// Why there is no secret. Says where it should stand, never what stood there.
 #[derive(Debug, Error)]
@@ -65,7 +65,7 @@ impl SecretSource {
     ///
     /// # Errors
     /// When there is none, or it is none that an HTTP request can carry.
-    pub fn read(&self) -> Result<Secret, SecretError> {
+    pub(super) fn read(&self) -> Result<Secret, SecretError> {
         match self {
             Self::File(path) => from_file(path),
             Self::Env(name) => match env::var(name) {
@@ -79,7 +79,7 @@ impl SecretSource {
 impl Secret {
     /// The value, for making a request or a key of it.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(super) fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -18,6 +18,7 @@ use ring::{
     digest,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
+use returnpath_decision::Signer;
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem, pem::PemObject as _};
 use thiserror::Error;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -30,7 +31,7 @@ const OTHERS: u32 = 0o007;
 
 /// What a signature is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
+pub(super) enum Purpose {
     /// A decision for one box.
     Decision,
     /// A configuration for boxes.
@@ -49,8 +50,9 @@ impl Purpose {
 /// A private key and the name under which the boxes know its public half.
 /// ring keeps the private half where it cannot be wiped: it is gone with the
 /// process.
-pub struct SigningKey {
+pub(super) struct SigningKey {
     pair: Ed25519KeyPair,
+    /// The first 16 hexadecimal digits of the SHA-256 of the raw public key.
     key_id: String,
 }
 
@@ -99,7 +101,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// When there is no such file, or it is not that.
-    pub fn read(path: &Path) -> Result<Self, SigningKeyError> {
+    pub(super) fn read(path: &Path) -> Result<Self, SigningKeyError> {
         let unreadable = |source| SigningKeyError::Read {
             path: path.to_owned(),
             source,
@@ -128,22 +130,25 @@ impl SigningKey {
         Ok(Self { pair, key_id })
     }
 
-    /// Names the key: the first 16 hexadecimal digits of the SHA-256 of the raw
-    /// public key.
-    #[must_use]
-    pub fn key_id(&self) -> &str {
-        &self.key_id
-    }
-
     /// Signs `bytes` for one purpose.
     #[must_use]
-    pub fn sign(&self, purpose: Purpose, bytes: &[u8]) -> [u8; 64] {
+    pub(super) fn signature(&self, purpose: Purpose, bytes: &[u8]) -> [u8; 64] {
         let mut message = Vec::with_capacity(purpose.prefix().len() + bytes.len());
         message.extend_from_slice(purpose.prefix());
         message.extend_from_slice(bytes);
         let mut signature = [0; 64];
         signature.copy_from_slice(self.pair.sign(&message).as_ref());
         signature
+    }
+}
+
+impl Signer for SigningKey {
+    fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    fn sign(&self, decision: &[u8]) -> [u8; 64] {
+        self.signature(Purpose::Decision, decision)
     }
 }
 
@@ -203,7 +208,7 @@ mod tests {
         assert_eq!(key.key_id(), KEY_ID);
         assert_eq!(hex(key.pair.public_key().as_ref()), PUBLIC_HEX);
 
-        let signature = key.sign(Purpose::Decision, b"bytes");
+        let signature = key.sign(b"bytes");
         let public = UnparsedPublicKey::new(&ED25519, key.pair.public_key().as_ref());
         let verified = |message: &[u8]| public.verify(message, &signature).is_ok();
         assert!(verified(b"returnpath.decision.v1\0bytes"));

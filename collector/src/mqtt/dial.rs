@@ -19,7 +19,6 @@ use super::{
     socket::{PacketError, Reading, Socket},
     tls::{self, TlsError},
 };
-use crate::node_id::NodeId;
 
 /// Keep-alive told to the broker, in seconds: after one and a half times that
 /// without a packet it counts us as gone.
@@ -65,7 +64,7 @@ pub(crate) struct Session<'a> {
     /// The files.
     pub(crate) tls: &'a Tls,
     /// Client id, unless the broker takes the certificate's common name for it.
-    pub(crate) node_id: &'a NodeId,
+    pub(crate) client_id: &'a str,
     /// PUBLISH packets that the broker may send without our acknowledgement.
     pub(crate) receive_maximum: u16,
 }
@@ -117,7 +116,7 @@ fn connect(session: Session<'_>) -> Packet {
     };
     let connect = Connect {
         keep_alive: KEEP_ALIVE_SECONDS,
-        client_id: session.node_id.to_string(),
+        client_id: session.client_id.to_owned(),
         clean_start: true,
         properties: Some(properties),
     };
