@@ -199,9 +199,14 @@ fn check_custom(at: Path, custom: &Custom) -> Checked {
 }
 
 fn check_health(at: Path, health: &Health) -> Checked {
-    at.count("refused", health.refused.len(), ATTRIBUTES_MAX)?;
-    for reason in health.refused.keys() {
-        at.needed("refused[key]", reason, ATTRIBUTE_KEY_BYTES_MAX)?;
+    for (name, counts) in [
+        ("refused", &health.refused),
+        ("decisionsRefused", &health.decisions_refused),
+    ] {
+        at.count(name, counts.len(), ATTRIBUTES_MAX)?;
+        for reason in counts.keys() {
+            at.needed(&format!("{name}[key]"), reason, ATTRIBUTE_KEY_BYTES_MAX)?;
+        }
     }
     Ok(())
 }

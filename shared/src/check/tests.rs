@@ -29,7 +29,7 @@ fn events_as_clients_send_them_pass() {
         r#"{"clientId":"c","consent":{"version":"2026-01"}}"#,
         r#"{"custom":{"name":"app.launch-2"}}"#,
         r#"{"clientId":"c","custom":{"name":"a","proof":true}}"#,
-        r#"{"health":{"temperatureDecicelsius":-400}}"#,
+        r#"{"health":{"temperatureDecicelsius":-400,"decisionsRefused":{"forged":"2"}}}"#,
         r#"{"boot":{"anchors":[{"bootId":"1"}]}}"#,
         r#"{"ledger":{"reason":"DROP_REASON_TOO_OLD","lastSequence":"2","firstOrdinal":"1",
             "eventCount":"3","firstBatch":{"epoch":{"incarnation":"7","start":1},"sequence":"2"}}}"#,
@@ -129,6 +129,10 @@ fn each_rule_names_its_field() {
             "custom.attributes[key]",
         ),
         (r#"{"health":{"refused":{"":"1"}}}"#, "health.refused[key]"),
+        (
+            r#"{"health":{"decisionsRefused":{"":"1"}}}"#,
+            "health.decisionsRefused[key]",
+        ),
         (r#"{"boot":{"anchors":[{}]}}"#, "boot.anchors[0].bootId"),
         (r#"{"ledger":{}}"#, "ledger.reason"),
         (
@@ -180,6 +184,16 @@ fn texts_and_maps_are_bounded() {
         error.to_string(),
         "custom.attributes: expected at most 32 entries"
     );
+    let many = (0..=ATTRIBUTES_MAX as u64).map(|n| (n.to_string(), n));
+    let health = Event {
+        kind: Some(event::Kind::Health(Health {
+            decisions_refused: many.collect(),
+            ..Health::default()
+        })),
+        ..Event::default()
+    };
+    let error = check(&health).unwrap_err();
+    assert_eq!(error.field, "health.decisionsRefused");
     let large = [("k".into(), "v".repeat(ATTRIBUTE_VALUE_BYTES_MAX + 1))];
     let error = check(&custom(large.into())).unwrap_err();
     assert_eq!(error.field, "custom.attributes.k");
