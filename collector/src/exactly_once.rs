@@ -119,6 +119,8 @@ pub(crate) struct Terms {
     /// Compacted topics that hold all that the role remembers. Read one after
     /// another on assignment, each into [`Work::restore`].
     pub(crate) changelogs: Vec<String>,
+    /// Wakes the loop; whoever leaves something for the work rings it.
+    pub(crate) bell: Bell,
 }
 
 /// One topic that is read.
@@ -180,7 +182,7 @@ pub(crate) async fn run<W: Work>(
     health: RoleHealth,
     metrics: Metrics,
     mut stop: watch::Receiver<bool>,
-    work: impl FnOnce(Bell) -> W + Send + 'static,
+    work: impl FnOnce() -> W + Send + 'static,
 ) -> Result<(), Error> {
     let role = terms.role;
     let partitions = topics::preconditions(&kafka, role, &health, &mut stop).await?;
@@ -201,7 +203,8 @@ pub(crate) async fn run<W: Work>(
     thread::Builder::new()
         .name(role.into())
         .spawn(move || {
-            let mut work = work(Bell::of_this_thread());
+            worker.terms.bell.hang_here();
+            let mut work = work();
             // The receiver is only gone when the process is.
             let _ = answer.send(worker.run(&mut work));
         })

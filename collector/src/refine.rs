@@ -18,7 +18,7 @@ pub use metrics::Metrics;
 
 use crate::{
     admin::RoleHealth,
-    exactly_once::{self, InputTopic, Terms},
+    exactly_once::{self, Bell, InputTopic, Terms},
     kafka,
     node_id::NodeId,
 };
@@ -78,9 +78,10 @@ pub async fn run(
             },
         ],
         changelogs: work::changelogs(&names),
+        bell: Bell::default(),
     };
     let engine = metrics.engine.clone();
-    exactly_once::run(terms, kafka, node_id, health, engine, stop, |_bell| {
+    exactly_once::run(terms, kafka, node_id, health, engine, stop, || {
         Refining::new(names, metrics)
     })
     .await

@@ -15,6 +15,11 @@ use prometheus_client::{
 use returnpath_decision::{BreakerState, Counts};
 use returnpath_shared::wire::{Exclusion, NoFill, Outcome, Stage};
 
+use crate::exactly_once;
+
+/// What the inputs are called, the assigned one first.
+pub(super) const INPUTS: [&str; 2] = ["opportunities", "ads"];
+
 /// Upper bounds of an aggregator's latency, in seconds: from one nearby to the
 /// longest deadline.
 const CALL_SECONDS: [f64; 12] = [
@@ -29,9 +34,7 @@ const OWN_SECONDS: [f64; 10] = [
 
 /// Upper bounds of the time from the opportunity's arrival at the collector to
 /// its decision's hand-over to MQTT, all waiting included, in seconds.
-const TOTAL_SECONDS: [f64; 11] = [
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 5.0,
-];
+const TOTAL_SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 5.0];
 
 /// What became of a push.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
@@ -94,6 +97,7 @@ impl MetricConstructor<Histogram> for CallHistogram {
 /// What decide counts. Cheap to clone: all clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    pub(super) engine: exactly_once::Metrics,
     /// In the order of the configuration.
     names: Arc<[Arc<str>]>,
     calls: Arc<[Histogram]>,
@@ -121,6 +125,7 @@ pub struct Metrics {
     pub(super) connected: Gauge,
     pub(super) connections: Counter,
     pub(super) connections_lost: Counter,
+    pub(super) confirmations_lost: Counter,
 }
 
 impl Metrics {
@@ -146,6 +151,7 @@ impl Metrics {
                 .iter()
                 .map(|name| calls.get_or_create(&label(name)).clone())
                 .collect(),
+            engine: exactly_once::Metrics::register(registry, "input", INPUTS),
             names,
             opportunities: Counter::default(),
             reread: Counter::default(),
@@ -171,6 +177,7 @@ impl Metrics {
             connected: Gauge::default(),
             connections: Counter::default(),
             connections_lost: Counter::default(),
+            confirmations_lost: Counter::default(),
         };
         metrics.register_counters(registry);
         metrics.register_families(registry);
@@ -222,8 +229,8 @@ impl Metrics {
         self.repeated_ad_events.inc_by(counts.repeated_ad_events);
         self.unknown_ad_events.inc_by(counts.unknown_ad_events);
         for (input, count) in [
-            ("opportunities", counts.undecodable_opportunities),
-            ("ads", counts.undecodable_ads),
+            (INPUTS[0], counts.undecodable_opportunities),
+            (INPUTS[1], counts.undecodable_ads),
         ] {
             add(&self.undecodable, &InputLabel { input }, count);
         }
@@ -295,6 +302,11 @@ impl Metrics {
                 "MQTT connections lost, and attempts that failed",
                 &self.connections_lost,
             ),
+            (
+                "confirmations_lost",
+                "Confirmations of pushes for which there was no room: not recorded",
+                &self.confirmations_lost,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -311,7 +323,11 @@ impl Metrics {
             "Slots filled, by the aggregator whose offer was picked",
             self.filled.clone(),
         );
-        registry.register("no_fill", "Slots not filled, by reason", self.no_fill.clone());
+        registry.register(
+            "no_fill",
+            "Slots not filled, by reason",
+            self.no_fill.clone(),
+        );
         registry.register(
             "asked",
             "Calls of recorded decisions, by aggregator and what came of them",
@@ -355,11 +371,7 @@ impl Metrics {
             self.calls_under_way.clone(),
         );
         for (name, help, gauge) in [
-            (
-                "under_way",
-                "Opportunities being decided",
-                &self.under_way,
-            ),
+            ("under_way", "Opportunities being decided", &self.under_way),
             (
                 "pushes_waiting",
                 "Pushes that wait for the broker",

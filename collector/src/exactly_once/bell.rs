@@ -6,23 +6,28 @@
 //! one look.
 
 use std::{
+    sync::{Arc, OnceLock},
     thread::{self, Thread},
     time::Duration,
 };
 
-/// One thread's bell. Cheap to clone; ringing it is one wake-up of a thread,
-/// or nothing where it is awake.
-#[derive(Clone, Debug)]
-pub(crate) struct Bell(Thread);
+/// The bell of one loop. Cheap to clone; ringing it is one wake-up of a thread,
+/// or nothing where it is awake. Until a loop runs it does nothing: the loop
+/// begins by looking.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bell(Arc<OnceLock<Thread>>);
 
 impl Bell {
-    pub(super) fn of_this_thread() -> Self {
-        Self(thread::current())
+    /// The loop of this thread, from now on.
+    pub(super) fn hang_here(&self) {
+        self.0.get_or_init(thread::current);
     }
 
     /// Wakes the loop, or has it look once more before it sleeps.
     pub(crate) fn ring(&self) {
-        self.0.unpark();
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
     }
 }
 
@@ -37,7 +42,8 @@ mod tests {
 
     #[test]
     fn a_ring_before_the_sleep_ends_it_at_once() {
-        let bell = Bell::of_this_thread();
+        let bell = Bell::default();
+        bell.hang_here();
         let (rang, heard) = std::sync::mpsc::channel();
         thread::spawn(move || {
             bell.ring();

@@ -31,7 +31,7 @@ use rdkafka::{
 };
 use tracing::warn;
 
-use super::{Bell, Error, Input, Terms, Worker, bell, share::Share};
+use super::{Error, Input, Terms, Worker, bell, share::Share};
 use crate::kafka::Context;
 
 /// Records fetched ahead per partition; the bounds in bytes hold before it
@@ -160,9 +160,9 @@ impl Source {
         let mut followed: BaseConsumer<Context> = consumer(worker, Input::Followed)?
             .create_with_context(logs)
             .map_err(Error::Client)?;
-        let bell = Bell::of_this_thread();
-        let ring = bell.clone();
-        assigned.set_nonempty_callback(move || ring.ring());
+        let bell = terms.bell.clone();
+        assigned.set_nonempty_callback(move || bell.ring());
+        let bell = terms.bell.clone();
         followed.set_nonempty_callback(move || bell.ring());
         let topic = &worker.topic(Input::Assigned).topic;
         assigned.subscribe(&[topic]).map_err(Error::Client)?;
@@ -201,9 +201,9 @@ impl Source {
                 if let Some(part) = &found {
                     part.error()?;
                 }
-                let (first, _) = self
-                    .assigned
-                    .fetch_watermarks(topic, *partition, ANSWER_WITHIN)?;
+                let (first, _) =
+                    self.assigned
+                        .fetch_watermarks(topic, *partition, ANSWER_WITHIN)?;
                 let committed = match found.map(|part| part.offset()) {
                     Some(Offset::Offset(offset)) => Some(offset),
                     _ => None,
@@ -260,7 +260,11 @@ impl Source {
         Ok(list)
     }
 
-    fn list(&self, input: Input, positions: &[(i32, Positions)]) -> KafkaResult<TopicPartitionList> {
+    fn list(
+        &self,
+        input: Input,
+        positions: &[(i32, Positions)],
+    ) -> KafkaResult<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         self.add(&mut list, input, positions)?;
         Ok(list)

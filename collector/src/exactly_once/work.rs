@@ -104,7 +104,7 @@ pub(crate) trait Work {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, on the clock of
     /// `now_ms`; `None` while nothing waits for a time.
-    fn poll_timeout(&self, partition: &Self::Partition) -> Option<u64>;
+    fn poll_timeout(&self, partition: &Self::Partition, now_ms: u64) -> Option<u64>;
 
     /// Does what is due.
     fn handle_timeout(
@@ -152,6 +152,13 @@ pub(crate) trait Work {
     /// The partition is no longer ours, or all is read again from Kafka.
     fn released(&mut self, partition: Self::Partition) {
         drop(partition);
+    }
+
+    /// The loop is about to sleep, as it does many times a second: what hinders
+    /// the role although it has partitions, for its readiness.
+    fn hindrance(&mut self, now_ms: u64) -> Option<&'static str> {
+        let _ = now_ms;
+        None
     }
 
     /// Boxes known in a partition: for metrics.

@@ -2,10 +2,7 @@
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{
-        counter::Counter,
-        family::Family,
-    },
+    metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 use returnpath_refinery::Counts;

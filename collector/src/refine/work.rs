@@ -136,7 +136,7 @@ impl Work for Refining {
         Stand::Done
     }
 
-    fn poll_timeout(&self, partition: &Partition) -> Option<u64> {
+    fn poll_timeout(&self, partition: &Partition, _now_ms: u64) -> Option<u64> {
         partition.poll_timeout()
     }
 

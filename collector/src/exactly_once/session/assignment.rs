@@ -35,12 +35,18 @@ impl<W: Work> Session<'_, W> {
         let owned = i64::try_from(self.partitions.len()).unwrap_or(i64::MAX);
         worker.metrics.partitions.set(owned);
         self.count_devices(worker);
-        worker.health.set(if self.partitions.is_empty() {
-            Readiness::NotReady("no partition is assigned")
-        } else {
-            Readiness::Ready
-        });
+        self.tell_readiness(worker);
         Ok(())
+    }
+
+    pub(super) fn tell_readiness(&mut self, worker: &Worker) {
+        let hindrance = if self.partitions.is_empty() {
+            Some("no partition is assigned")
+        } else {
+            self.work.hindrance(worker.now_ms())
+        };
+        let readiness = hindrance.map_or(Readiness::Ready, Readiness::NotReady);
+        worker.health.set(readiness);
     }
 
     /// Stable offsets, then the changelogs, then reading begins.
@@ -71,7 +77,7 @@ impl<W: Work> Session<'_, W> {
         for ((partition, start), mut state) in starts.iter().zip(states) {
             tell_expired(*partition, start, worker);
             self.work.resumed(&mut state, now_ms);
-            self.timeout_ms = earliest(self.timeout_ms, self.work.poll_timeout(&state));
+            self.timeout_ms = earliest(self.timeout_ms, self.work.poll_timeout(&state, now_ms));
             let owned = Owned {
                 state,
                 next: start.positions,
@@ -114,7 +120,10 @@ impl<W: Work> Session<'_, W> {
                     return Err(broken(error));
                 }
                 Err(error) => {
-                    info!(role = worker.terms.role, "waiting for stable offsets: {error}");
+                    info!(
+                        role = worker.terms.role,
+                        "waiting for stable offsets: {error}"
+                    );
                     worker.pause(ASK_AGAIN_AFTER);
                 }
             }

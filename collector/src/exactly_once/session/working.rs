@@ -46,6 +46,7 @@ impl<W: Work> Session<'_, W> {
                         worker.metrics.set_lag(input, 0);
                     }
                 }
+                self.tell_readiness(worker);
                 self.source.wait(self.wait(worker));
             }
             return Ok(Supply::Dry);
@@ -79,7 +80,7 @@ impl<W: Work> Session<'_, W> {
         let mut writer = Writer::new(sink, partition);
         let stand = work.take(&mut owned.state, &record, now_ms, &mut writer);
         owned.touch(stand);
-        let timeout_ms = work.poll_timeout(&owned.state);
+        let timeout_ms = work.poll_timeout(&owned.state, now_ms);
         let sent = add(cadence, now_ms, stand, writer);
         drop(message);
         self.timeout_ms = earliest(self.timeout_ms, timeout_ms);
@@ -108,7 +109,10 @@ impl<W: Work> Session<'_, W> {
             let mut writer = Writer::new(&mut self.sink, partition);
             let stand = self.work.hear(&mut owned.state, news, now_ms, &mut writer);
             owned.touch(stand);
-            self.timeout_ms = earliest(self.timeout_ms, self.work.poll_timeout(&owned.state));
+            self.timeout_ms = earliest(
+                self.timeout_ms,
+                self.work.poll_timeout(&owned.state, now_ms),
+            );
             let sent = add(&mut self.cadence, now_ms, stand, writer);
             self.note_beginning(now_ms);
             self.settle(sent, worker)?;
@@ -124,7 +128,7 @@ impl<W: Work> Session<'_, W> {
         self.timeout_ms = None;
         let mut sent = Ok(());
         for (partition, owned) in &mut self.partitions {
-            let due_ms = self.work.poll_timeout(&owned.state);
+            let due_ms = self.work.poll_timeout(&owned.state, now_ms);
             if due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
                 let mut writer = Writer::new(&mut self.sink, *partition);
                 let stand = self
@@ -136,7 +140,10 @@ impl<W: Work> Session<'_, W> {
                     break;
                 }
             }
-            self.timeout_ms = earliest(self.timeout_ms, self.work.poll_timeout(&owned.state));
+            self.timeout_ms = earliest(
+                self.timeout_ms,
+                self.work.poll_timeout(&owned.state, now_ms),
+            );
         }
         self.note_beginning(now_ms);
         self.settle(sent, worker)
