@@ -22,7 +22,7 @@ use crate::{call::Method, field::Field};
 /// its adapter's key in the configuration. A complete one:
 ///
 /// ```toml
-#[doc = include_str!("example.toml")]
+#[doc = include_str!("../../tests/fixtures/aggregators/north/adapter.toml")]
 /// ```
 ///
 /// Everything but `method`, `url`, `sees` and `response` may be left out.

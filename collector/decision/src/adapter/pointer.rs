@@ -110,14 +110,12 @@ mod tests {
             ("/a~2", None),
             ("/~ä", None),
         ] {
-            let steps = Pointer::parse(text).ok().map(|pointer| pointer.steps);
-            assert_eq!(
-                steps.as_deref(),
-                expected
-                    .map(|steps| steps.iter().map(ToString::to_string).collect::<Vec<_>>())
-                    .as_deref(),
-                "{text}"
-            );
+            let pointer = Pointer::parse(text).ok();
+            let steps = pointer.as_ref().map(|pointer| {
+                let steps = pointer.steps.iter().map(String::as_str);
+                steps.collect::<Vec<_>>()
+            });
+            assert_eq!(steps.as_deref(), expected, "{text}");
         }
     }
 

@@ -142,10 +142,10 @@ impl RequestWriter {
 
     pub(super) fn write(&self, ask: &Ask<'_>) -> Result<Request, Unaskable> {
         let mut url = self.url.clone();
-        let mut separator = match url.split_once('?') {
-            None => "?",
-            Some((_, "")) => "",
-            Some(_) => "&",
+        let mut separator = match url.contains('?') {
+            true if url.ends_with(['?', '&']) => "",
+            true => "&",
+            false => "?",
         };
         for (name, ready) in &self.query {
             if let Some(value) = ready.value(ask)? {

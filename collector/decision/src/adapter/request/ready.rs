@@ -71,7 +71,9 @@ impl Ready {
                     Some(number) => Self::Constant(Value::Number(number)),
                     None => Self::Structure(number.into()),
                 },
-                structure => Self::Structure(structure),
+                structure @ (serde_json::Value::Null
+                | serde_json::Value::Array(_)
+                | serde_json::Value::Object(_)) => Self::Structure(structure),
             },
         })
     }
