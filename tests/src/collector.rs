@@ -1,6 +1,8 @@
 //! A `returnpath-collector` process: its configuration, its runs, and its
 //! commands.
 
+mod deciding;
+
 use std::{
     fs,
     net::Ipv4Addr,
@@ -16,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::deciding::{Deciding, Policy};
 use crate::{
     pki::{DevelopmentPki, Identity},
     place,
@@ -78,6 +81,31 @@ impl Collector {
             admin_port,
             process: None,
         })
+    }
+
+    /// Has it decide, from its next start on: what aggregators it asks is
+    /// known only when their market is open.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn decides(
+        &self,
+        pki: &DevelopmentPki,
+        surroundings: &Surroundings,
+        deciding: &Deciding,
+    ) -> anyhow::Result<()> {
+        let (name, admin_port) = (&self.name, self.admin_port);
+        let mut text = configuration(name, admin_port, &pki.collector(name), surroundings);
+        text += &deciding.section(
+            &format!("{}-decide", surroundings.topic_prefix),
+            surroundings.mqtt_port,
+            &surroundings.authority,
+            &pki.decide(name),
+        );
+        Ok(fs::write(
+            self.directory.join(format!("{name}.toml")),
+            text,
+        )?)
     }
 
     /// Starts all roles and waits until they are ready.

@@ -10,6 +10,7 @@ mod api;
 mod behaviour;
 mod body;
 mod memory;
+mod section;
 mod server;
 mod stock;
 
@@ -26,6 +27,7 @@ pub use self::{
     api::Api,
     behaviour::Behaviour,
     memory::{Asked, Counts},
+    section::Terms,
     stock::{Latency, Stock},
 };
 use self::{behaviour::Applied, memory::Memory, server::Server};
@@ -79,7 +81,7 @@ impl Market {
         let mut open = Vec::new();
         for (number, settings) in (0..).zip(aggregators) {
             let name = &settings.name;
-            let secret = format!("{name}-secret-{seed}");
+            let secret = format!("secret-of-{name}-in-market-{seed}");
             let secret_file = directory.join(format!("{name}.secret"));
             fs::write(&secret_file, &secret)
                 .with_context(|| format!("write {}", secret_file.display()))?;

@@ -1,13 +1,19 @@
-//! The market as its clients see it.
+//! The market as its clients see it, the collector's own adapter among them.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use anyhow::ensure;
 use reqwest::{Certificate, Client, StatusCode, Version, redirect};
+use returnpath_collector::config::Config;
+use returnpath_decision::{Adapter as _, Ask, Method, ParametersAdapter, Response};
+use returnpath_shared::wire::{OfferFault, Opportunity, Privacy};
 use serde_json::Value;
 
 use super::*;
-use crate::wait::wait_until;
+use crate::{
+    collector::{Collector, Deciding, Surroundings},
+    wait::wait_until,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -35,14 +41,7 @@ impl Stall {
         let market = Market::open(&pki, &directory, 1, &[settings(api, fill)])
             .await
             .unwrap();
-        let authority = fs::read(pki.authority()).unwrap();
-        // Another test may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .tls_certs_only([Certificate::from_pem(&authority).unwrap()])
-            .redirect(redirect::Policy::none())
-            .build()
-            .unwrap();
+        let client = client(&pki);
         Self { market, client }
     }
 
@@ -79,6 +78,17 @@ impl Stall {
     async fn json(&self) -> Value {
         serde_json::from_slice(&self.answer().await.bytes().await.unwrap()).unwrap()
     }
+}
+
+fn client(pki: &DevelopmentPki) -> Client {
+    let authority = fs::read(pki.authority()).unwrap();
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .tls_certs_only([Certificate::from_pem(&authority).unwrap()])
+        .redirect(redirect::Policy::none())
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -185,5 +195,85 @@ async fn an_endless_body_is_sent_as_far_as_it_is_read() {
         assert!(answer.chunk().await.unwrap().is_some());
         drop(answer);
         assert!(stall.aggregator().counts().endless_bytes < body::ENDLESS_BYTES / 100);
+    }
+}
+
+#[tokio::test]
+async fn a_collector_asks_every_api_by_configuration_and_reads_its_offers() {
+    let directory = place::fresh_directory("sections").unwrap();
+    let pki = DevelopmentPki::create(&directory.join("pki"), Duration::from_secs(600)).unwrap();
+    let apis = [Api::Query, Api::Json, Api::Keyed];
+    let aggregators = apis.map(|api| AggregatorSettings {
+        name: format!("{api:?}").to_lowercase(),
+        ..settings(api, 1.0)
+    });
+    let market = Market::open(&pki, &directory, 1, &aggregators)
+        .await
+        .unwrap();
+    let surroundings = Surroundings {
+        kafka: "127.0.0.1:9092".into(),
+        topic_prefix: "rp".into(),
+        mqtt_port: 8_883,
+        authority: pki.authority(),
+    };
+    let collector = Collector::prepare("collector-a", &directory, &pki, &surroundings).unwrap();
+    let deciding = Deciding {
+        cap: Some((2, 60_000)),
+        ..Deciding::of(&market, &pki, &Terms::default())
+    };
+    collector.decides(&pki, &surroundings, &deciding).unwrap();
+    let config = Config::read(&directory.join("collector-a.toml")).unwrap();
+    let decide = config.decide.unwrap();
+    returnpath_collector::decide::check(&decide).unwrap();
+
+    let client = client(&pki);
+    for (aggregator, section) in market.aggregators().iter().zip(decide.aggregators) {
+        let secret = fs::read_to_string(aggregator.secret_file()).unwrap();
+        let adapter = ParametersAdapter::new(section.parameters, |_| Some(&secret)).unwrap();
+        let request = adapter.request(&ask(Privacy::Contextual)).unwrap();
+        let mut sending = match request.method {
+            Method::Get => client.get(&request.url),
+            Method::Post => client.post(&request.url),
+        };
+        for (name, value) in &request.headers {
+            sending = sending.header(name, value);
+        }
+        let answer = sending
+            .body(request.body.unwrap_or_default())
+            .send()
+            .await
+            .unwrap();
+        let response = Response {
+            status: answer.status().as_u16(),
+            content_type: Some("application/json".into()),
+            content_encoding: None,
+            body: answer.bytes().await.unwrap(),
+        };
+        let offers = adapter.offers(&response).unwrap();
+        let offer = offers[0].offer.as_ref().unwrap();
+        assert_eq!(offers[0].fault(), OfferFault::Unspecified, "{offers:?}");
+        assert_eq!(offer.price_micros, Some(2_500_000));
+        assert_eq!(offer.duration_ms, 20_000);
+        assert_eq!(offer.media_type, "video/mp4");
+        assert!(offer.url.contains(CREATIVES_HOST));
+        assert!(offer.advertiser.ends_with(".example"));
+        assert!(!aggregator.asked()[0].mentions("pseudonym-of-the-box"));
+        let told = adapter.request(&ask(Privacy::Personalised)).unwrap();
+        let told = format!("{}{:?}{:?}", told.url, told.headers, told.body);
+        assert!(told.contains("pseudonym-of-the-box"), "{told}");
+    }
+}
+
+fn ask(privacy: Privacy) -> Ask<'static> {
+    static OPPORTUNITY: LazyLock<Opportunity> = LazyLock::new(Opportunity::default);
+    Ask {
+        opportunity: &OPPORTUNITY,
+        decision_id: "0123",
+        slot: 0,
+        slot_duration_ms: 20_000,
+        privacy,
+        now_unix_ms: 0,
+        time_left_ms: 100,
+        pseudonym: Some("pseudonym-of-the-box"),
     }
 }
