@@ -33,12 +33,10 @@ impl Runs {
     }
 
     /// Whether everything from the first sequence to this one has arrived.
+    /// Never so where something has been forgotten: runs lie beyond it.
     pub(super) fn begins_through(&self, sequence: u64) -> bool {
-        self.forgotten_through == 0
-            && self
-                .runs
-                .first()
-                .is_some_and(|run| run.first == 1 && sequence <= run.last)
+        let first = self.runs.first();
+        first.is_some_and(|run| run.first == 1 && sequence <= run.last)
     }
 
     /// Whether taking `sequence`, which has not arrived, makes one more hole.

@@ -8,20 +8,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample::Index};
-use returnpath_refinery::{Counts, Limits, Output, WAIT_MS};
+use returnpath_refinery::{Counts, Limits, Output, UPTIME_AHEAD_MAX_MS, WAIT_MS};
 use returnpath_shared::{
-    BatchId, Epoch, Lane, Sequence,
-    wire::{self, RejectionReason},
+    BatchId, Epoch, Lane, ProofKey, Sequence,
+    wire::{self, RejectionReason, event},
 };
 
-use crate::running::{self, Batch, Changelog, NOW_UNIX_MS, Out, Running, Short, epoch, snapshot};
+use crate::running::{
+    self, BOOT, Batch, Changelog, NOW_UNIX_MS, Out, Running, Short, epoch, snapshot,
+};
 
 const BOXES: usize = 2;
 
 #[derive(Clone, Debug)]
 enum Action {
-    /// A box builds a batch of so many events.
-    Build(usize, usize),
+    /// A box builds a batch of such events.
+    Build(usize, Vec<u8>),
     /// A box sends one of the batches it holds, for the first time or again.
     Send(usize, Index, Lane),
     /// A receipt for a batch that Kafka has reaches the box.
@@ -56,7 +58,8 @@ fn action() -> impl Strategy<Value = Action> {
     let which = || 0..BOXES;
     let index = any::<Index>;
     prop_oneof![
-        8 => (which(), 1_usize..4).prop_map(|(which, events)| Action::Build(which, events)),
+        8 => (which(), prop::collection::vec(any::<u8>(), 1..4))
+            .prop_map(|(which, events)| Action::Build(which, events)),
         12 => (which(), index(), lane())
             .prop_map(|(which, index, lane)| Action::Send(which, index, lane)),
         6 => (which(), index()).prop_map(|(which, index)| Action::Receipt(which, index)),
@@ -78,7 +81,23 @@ struct ModelBox {
     now: Epoch,
     next_sequence: u64,
     next_ordinal: u64,
-    held: BTreeMap<BatchId, (u64, usize)>,
+    held: BTreeMap<BatchId, Built>,
+    /// The running boot, and when it began.
+    boot_id: u64,
+    booted_unix_ms: i64,
+    /// When each event was accepted, in the uptime of its run.
+    accepted: BTreeMap<Epoch, Vec<(u64, Told)>>,
+    /// Has sent batches of an earlier queue file: the collector may learn of
+    /// the two in either order.
+    mixes_files: bool,
+}
+
+/// A batch as it was built.
+#[derive(Clone)]
+struct Built {
+    boot_id: u64,
+    first_ordinal: u64,
+    events: Vec<wire::Event>,
 }
 
 impl ModelBox {
@@ -89,6 +108,10 @@ impl ModelBox {
             next_sequence: 1,
             next_ordinal: 1,
             held: BTreeMap::new(),
+            boot_id: BOOT,
+            booted_unix_ms: NOW_UNIX_MS - 1_000_000,
+            accepted: BTreeMap::new(),
+            mixes_files: false,
         }
     }
 
@@ -96,6 +119,10 @@ impl ModelBox {
         self.now = epoch;
         self.next_sequence = 1;
         self.next_ordinal = 1;
+    }
+
+    fn uptime_ms(&self, unix_ms: i64) -> u64 {
+        (unix_ms - self.booted_unix_ms).unsigned_abs()
     }
 
     fn nth_held(&self, index: &Index) -> Option<BatchId> {
@@ -120,15 +147,70 @@ fn name(which: usize) -> String {
     format!("box-{which}")
 }
 
-/// What a batch carries, always the same: longer ones tell a proof, often one
-/// that was told before.
-fn events_of(id: BatchId, count: usize) -> Vec<Short> {
-    let mut events = vec![Short::Custom; count];
-    if let Some(event) = events.get_mut(2) {
-        *event = Short::Consent(["a", "b", "c"][id.sequence.0 as usize % 3]);
+/// An event at this uptime, of a kind that `seed` chooses. Proofs are often
+/// such as were told before.
+fn event(seed: u8, uptime_ms: u64) -> wire::Event {
+    let small = seed / 16;
+    let service_id = u32::from(small % 4) + 1;
+    let channel = Some(wire::Channel {
+        service_id,
+        ..wire::Channel::default()
+    });
+    let source = wire::Source::Live as i32;
+    let mut client_id = String::new();
+    let kind = match seed % 16 {
+        0..4 => event::Kind::Tune(wire::Tune {
+            channel,
+            source,
+            ..wire::Tune::default()
+        }),
+        4..7 => event::Kind::ViewingHeartbeat(wire::ViewingHeartbeat {
+            channel,
+            source,
+            ..wire::ViewingHeartbeat::default()
+        }),
+        7 => event::Kind::Power(wire::Power {
+            state: i32::from(small % 4) + 1,
+            ..wire::Power::default()
+        }),
+        8 => event::Kind::Display(wire::Display {
+            state: i32::from(small % 3) + 1,
+            ..wire::Display::default()
+        }),
+        9 => event::Kind::Boot(wire::Boot {
+            firmware: format!("f{small}"),
+            ..wire::Boot::default()
+        }),
+        10 | 11 => {
+            client_id = ["a", "b", "c"][usize::from(small % 3)].into();
+            event::Kind::Consent(wire::Consent {
+                personalised_ads: i32::from(small % 2) + 1,
+                version: small.to_string(),
+                ..wire::Consent::default()
+            })
+        }
+        12 | 13 => event::Kind::AdEvent(wire::AdEvent {
+            kind: wire::ad_event::Kind::Start as i32,
+            decision_id: format!("d{}", small % 8),
+            ..wire::AdEvent::default()
+        }),
+        14 => event::Kind::AdOpportunity(wire::AdOpportunity {
+            break_id: "b".into(),
+            start_uptime_ms: uptime_ms + 1,
+            duration_ms: 1,
+            ..wire::AdOpportunity::default()
+        }),
+        _ => return Short::Custom.event(),
+    };
+    wire::Event {
+        uptime_ms,
+        client_id,
+        kind: Some(kind),
     }
-    events
 }
+
+/// How far ahead of its acceptance each other event lies.
+const AHEAD_MS: u64 = UPTIME_AHEAD_MAX_MS;
 
 /// An event of a box.
 type Told = (String, BatchId, u64);
@@ -136,7 +218,8 @@ type Told = (String, BatchId, u64);
 struct World {
     boxes: Vec<ModelBox>,
     topics: BTreeMap<Lane, Vec<(BatchId, Batch)>>,
-    received_unix_ms: i64,
+    /// Now: boxes and bridges have one clock.
+    unix_ms: i64,
     running: Running,
     /// Next offset to read, now and as committed.
     position: BTreeMap<Lane, usize>,
@@ -147,8 +230,10 @@ struct World {
     rejected: BTreeSet<Told>,
     /// Rejected alone: told before by another batch.
     repeats: BTreeSet<Told>,
-    /// Proofs refined, by box and client id.
-    proofs: BTreeSet<(String, String)>,
+    /// Proofs refined, by box.
+    proofs: BTreeSet<(String, ProofKey)>,
+    /// Everything refined, in the order of coming out.
+    committed: Vec<wire::Refined>,
     counts: Counts,
 }
 
@@ -158,7 +243,7 @@ impl World {
         Self {
             boxes: (0..BOXES).map(ModelBox::new).collect(),
             topics: Lane::ALL.into_iter().map(|lane| (lane, vec![])).collect(),
-            received_unix_ms: NOW_UNIX_MS,
+            unix_ms: NOW_UNIX_MS,
             running: Running::with_limits(limits),
             position: zero(),
             committed_position: zero(),
@@ -168,6 +253,7 @@ impl World {
             rejected: BTreeSet::new(),
             repeats: BTreeSet::new(),
             proofs: BTreeSet::new(),
+            committed: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -180,9 +266,23 @@ impl World {
                     epoch: model.now,
                     sequence: Sequence(model.next_sequence),
                 };
-                model.held.insert(id, (model.next_ordinal, *events));
+                let mut built = Built {
+                    boot_id: model.boot_id,
+                    first_ordinal: model.next_ordinal,
+                    events: Vec::new(),
+                };
+                for seed in events {
+                    self.unix_ms += 25 * i64::from(*seed);
+                    let uptime_ms = model.uptime_ms(self.unix_ms);
+                    let told = (name(*which), id, model.next_ordinal);
+                    let accepted = model.accepted.entry(model.now).or_default();
+                    accepted.push((uptime_ms, told));
+                    let ahead_ms = u64::from(seed / 16 % 2) * AHEAD_MS;
+                    built.events.push(event(*seed, uptime_ms + ahead_ms));
+                    model.next_ordinal += 1;
+                }
+                model.held.insert(id, built);
                 model.next_sequence += 1;
-                model.next_ordinal += *events as u64;
             }
             Action::Send(which, index, lane) => self.send(*which, index, *lane),
             Action::Receipt(which, index) => {
@@ -206,6 +306,10 @@ impl World {
             }
             Action::Start(which) => {
                 let model = &mut self.boxes[*which];
+                if model.now.start.is_multiple_of(2) {
+                    model.boot_id += 1;
+                    model.booted_unix_ms = self.unix_ms;
+                }
                 model.begin(Epoch {
                     start: model.now.start + 1,
                     ..model.now
@@ -213,7 +317,7 @@ impl World {
             }
             Action::LoseFile(which, salvage) => {
                 // Longer than bridges' clocks differ.
-                self.received_unix_ms += 120_000;
+                self.unix_ms += 120_000;
                 let model = &mut self.boxes[*which];
                 // No more files than an envelope can name.
                 if model.incarnations < 8 {
@@ -242,20 +346,26 @@ impl World {
     }
 
     fn send(&mut self, which: usize, index: &Index, lane: Lane) {
-        let model = &self.boxes[which];
+        let model = &mut self.boxes[which];
         let Some(id) = model.nth_held(index) else {
             return;
         };
-        let (first_ordinal, events) = model.held[&id];
-        self.received_unix_ms += 1;
+        let built = model.held[&id].clone();
+        model.mixes_files |= id.epoch.incarnation != model.now.incarnation;
+        self.unix_ms += 1;
         let batch = Batch {
             key: name(which).into_bytes(),
+            boot_id: built.boot_id,
             ..Batch::of(id)
                 .declares(model.now, &model.oldest_held())
-                .first_ordinal(first_ordinal)
-                .events(events_of(id, events))
-                .received_unix_ms(self.received_unix_ms)
-                .envelope(|envelope| envelope.unix_ms = self.received_unix_ms)
+                .first_ordinal(built.first_ordinal)
+                .carries(built.events)
+                .received_unix_ms(self.unix_ms)
+                .envelope(|envelope| {
+                    envelope.boot_id = model.boot_id;
+                    envelope.uptime_ms = model.uptime_ms(self.unix_ms);
+                    envelope.unix_ms = self.unix_ms;
+                })
                 .lane(lane)
         };
         self.topics.entry(lane).or_default().push((id, batch));
@@ -288,6 +398,48 @@ impl World {
             );
         }
         self.open.push(out);
+        self.assert_settled();
+    }
+
+    /// Nothing that an opportunity calls settled is still to come.
+    fn assert_settled(&self) {
+        let asked = self
+            .open
+            .last()
+            .into_iter()
+            .flat_map(|out| &out.opportunities);
+        for opportunity in asked.filter(|asked| asked.settled_uptime_ms > 0) {
+            let refined = opportunity.refined.as_ref().unwrap();
+            let which = (0..BOXES).find(|which| name(*which) == refined.device_id);
+            let id = BatchId::try_from(refined.batch.unwrap()).unwrap();
+            for (uptime_ms, told) in &self.boxes[which.unwrap()].accepted[&id.epoch] {
+                assert!(
+                    *uptime_ms >= opportunity.settled_uptime_ms || self.came_out(told),
+                    "{told:?} is missing before {opportunity:?}"
+                );
+            }
+        }
+    }
+
+    /// Whether an event has been refined or rejected, the open transaction
+    /// included.
+    fn came_out(&self, event: &Told) -> bool {
+        let (device, id, ordinal) = event;
+        let before = [&self.refined, &self.repeats, &self.rejected];
+        before.iter().any(|out| out.contains(event))
+            || self.open.iter().any(|out| {
+                let refined = out.refined.iter();
+                let mut refined =
+                    refined.map(|refined| told(&refined.device_id, refined.batch, refined.ordinal));
+                refined.any(|told| told == *event)
+                    || out.rejected.iter().any(|rejected| {
+                        let ordinals = rejected.first_ordinal
+                            ..rejected.first_ordinal + u64::from(rejected.event_count);
+                        rejected.key == device.as_bytes()
+                            && rejected.batch == Some((*id).into())
+                            && (rejected.ordinal == *ordinal || ordinals.contains(ordinal))
+                    })
+            })
     }
 
     fn commit(&mut self) {
@@ -301,12 +453,13 @@ impl World {
             for refined in &out.refined {
                 let told = told(&refined.device_id, refined.batch, refined.ordinal);
                 assert!(self.refined.insert(told.clone()), "{told:?} came twice");
-                let client_id = refined.event.clone().unwrap().client_id;
-                if !client_id.is_empty() {
-                    let proof = (refined.device_id.clone(), client_id);
+                let event = refined.event.clone().unwrap();
+                if let Some(key) = ProofKey::of(&event) {
+                    let proof = (refined.device_id.clone(), key);
                     assert!(self.proofs.insert(proof), "{told:?} is a repeat");
                 }
             }
+            self.committed.extend(out.refined);
             for rejected in &out.rejected {
                 let device = String::from_utf8(rejected.key.to_vec()).unwrap();
                 if rejected.index.is_some() {
@@ -355,6 +508,34 @@ impl World {
         }
     }
 
+    /// The profiles are what the refined events say, read in the order in
+    /// which they happened.
+    fn assert_profiles(&self) {
+        for (which, model) in self.boxes.iter().enumerate() {
+            let order = |refined: &wire::Refined| {
+                let id = BatchId::try_from(refined.batch.unwrap()).unwrap();
+                let file = (1..=model.incarnations)
+                    .find(|count| incarnation(which, *count) == id.epoch.incarnation.get());
+                (file, id.epoch.start, refined.ordinal)
+            };
+            let device = name(which);
+            let of_box = self.committed.iter();
+            let mut told: Vec<_> = of_box
+                .filter(|refined| refined.device_id == device)
+                .collect();
+            if told.is_empty() {
+                continue;
+            }
+            told.sort_by_key(|refined| order(refined));
+            let known = running::profile(&self.running.partition, &device);
+            let shown = Expected::shown(&told);
+            assert_eq!(Expected::known_shown(&known), shown, "{device}");
+            if !model.mixes_files {
+                assert_eq!(Expected::known(&known), Expected::of(&told), "{device}");
+            }
+        }
+    }
+
     /// Everything that Kafka has came out.
     fn assert_complete(&self) {
         assert!(self.refined.is_disjoint(&self.repeats));
@@ -373,6 +554,87 @@ impl World {
         let forgotten = counts.epochs_forgotten + counts.holes_forgotten;
         let retired = counts.rejected(RejectionReason::Retired);
         assert!(forgotten > 0 || retired == 0, "{counts:?}");
+    }
+}
+
+/// What a profile must say, whatever the order of delivery.
+#[derive(PartialEq, Default, Debug)]
+struct Expected {
+    viewed_service_id: Option<u32>,
+    consent: Option<wire::Consent>,
+    firmware: String,
+    boot_id: u64,
+    power: i32,
+    display: i32,
+}
+
+impl Expected {
+    /// By what a box said, in the order in which it happened.
+    fn of(told: &[&wire::Refined]) -> Self {
+        let mut expected = Self::default();
+        let mut viewed_in = 0;
+        for refined in told {
+            let mut view = |channel: Option<wire::Channel>, expected: &mut Self| {
+                expected.viewed_service_id = channel.map(|channel| channel.service_id);
+                viewed_in = refined.boot_id;
+            };
+            match refined.event.clone().unwrap().kind.unwrap() {
+                event::Kind::Tune(tune) => view(tune.channel, &mut expected),
+                event::Kind::ViewingHeartbeat(beat) => view(beat.channel, &mut expected),
+                event::Kind::Power(power) => {
+                    expected.power = power.state;
+                    if power.state() != wire::power::State::On {
+                        view(None, &mut expected);
+                    }
+                }
+                event::Kind::Display(display) => expected.display = display.state,
+                event::Kind::Consent(consent) => expected.consent = Some(consent),
+                event::Kind::Boot(boot) => {
+                    expected.firmware = boot.firmware;
+                    expected.boot_id = refined.boot_id;
+                    if viewed_in != refined.boot_id {
+                        expected.viewed_service_id = None;
+                    }
+                }
+                event::Kind::TrickPlay(_)
+                | event::Kind::UserActivity(_)
+                | event::Kind::AdOpportunity(_)
+                | event::Kind::AdEvent(_)
+                | event::Kind::Custom(_)
+                | event::Kind::Health(_)
+                | event::Kind::Ledger(_)
+                | event::Kind::UncleanStop(_) => {}
+            }
+        }
+        expected
+    }
+
+    fn known(profile: &wire::DeviceProfile) -> Self {
+        let viewing = profile.viewing.as_ref();
+        Self {
+            viewed_service_id: viewing.map(|viewing| viewing.channel.as_ref().unwrap().service_id),
+            consent: profile.consent.clone(),
+            firmware: profile.firmware.clone(),
+            boot_id: profile.boot_id,
+            power: profile.power,
+            display: profile.display,
+        }
+    }
+
+    /// Decisions of which the ad was shown; fewer than are kept.
+    fn shown(told: &[&wire::Refined]) -> BTreeSet<String> {
+        let kinds = told.iter().map(|refined| refined.event.as_ref().unwrap());
+        kinds
+            .filter_map(|event| match &event.kind {
+                Some(event::Kind::AdEvent(ad)) => Some(ad.decision_id.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn known_shown(profile: &wire::DeviceProfile) -> BTreeSet<String> {
+        let recent = profile.recent_impressions.iter();
+        recent.map(|shown| shown.decision_id.clone()).collect()
     }
 }
 
@@ -413,6 +675,7 @@ proptest! {
         }
         world.drain();
         world.assert_complete();
+        world.assert_profiles();
     }
 
     #[test]
