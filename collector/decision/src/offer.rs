@@ -14,6 +14,8 @@ pub use self::host::HostRule;
 use returnpath_shared::{CLIENT_ID_BYTES_MAX, wire::Offer};
 use url::Url;
 
+use crate::limit::DETAIL_BYTES_MAX;
+
 /// Offers of one answer that are looked at; what lies beyond is not. A slot
 /// takes one, and a record holds them all.
 pub const OFFERS_MAX: usize = 16;
@@ -101,13 +103,8 @@ pub(crate) fn currency_code(text: &str) -> Option<String> {
     is_code.then(|| text.to_string().to_ascii_uppercase())
 }
 
-/// Bytes of what a record says for people.
-const DETAIL_BYTES_MAX: usize = 256;
-
 /// What is said for people, cut where it would be too long for the record.
 pub(crate) fn bound_detail(mut detail: String) -> String {
-    while detail.len() > DETAIL_BYTES_MAX {
-        detail.pop();
-    }
+    detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
     detail
 }
