@@ -9,18 +9,13 @@ mod complete;
 mod money;
 
 use std::{
-    collections::BTreeMap,
-    fmt,
-    num::NonZeroUsize,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
+    collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
 };
 
 use prometheus_client::registry::Registry;
 use returnpath_decision::{
-    BreakerSettings, Cap, ParametersAdapter, ParametersConfig, Pseudonyms, Rate,
-    Rules, RulesConfig, SettingError, Settings, UnknownConsent, WithoutConsent,
+    BreakerSettings, Cap, ParametersAdapter, ParametersConfig, Pseudonyms, Rate, Rules,
+    RulesConfig, SettingError, Settings, UnknownConsent, WithoutConsent,
 };
 use returnpath_shared::wire;
 use serde::Deserialize;
@@ -54,10 +49,7 @@ pub struct Config {
     /// Transactions that are not finished this long after they began are
     /// aborted by Kafka; readers of committed records wait as long for a
     /// collector that died.
-    #[serde(
-        rename = "transaction_timeout_ms",
-        deserialize_with = "milliseconds"
-    )]
+    #[serde(rename = "transaction_timeout_ms", deserialize_with = "milliseconds")]
     pub transaction_timeout: Duration,
     /// File with the private key that decisions are signed with.
     pub signing_key: PathBuf,
@@ -263,8 +255,7 @@ impl Config {
     /// Names the first key that is wrong.
     pub(super) fn open(&self, metrics: Metrics) -> Result<Opened, ConfigError> {
         mqtt::client_config(push::SECTION, &self.mqtt.tls)?;
-        let signing_key =
-            SigningKey::read(&self.signing_key).map_err(ConfigError::SigningKey)?;
+        let signing_key = SigningKey::read(&self.signing_key).map_err(ConfigError::SigningKey)?;
         let mut aggregators = Vec::with_capacity(self.aggregators.len());
         let mut pseudonyms = Vec::new();
         for (place, aggregator) in self.aggregators.iter().enumerate() {
@@ -345,7 +336,11 @@ impl Aggregator {
 
     fn adapter(&self, place: usize) -> Result<ParametersAdapter, ConfigError> {
         let used = self.parameters.secrets();
-        if let Some(unused) = self.secrets.keys().find(|name| !used.contains(&name.as_str())) {
+        if let Some(unused) = self
+            .secrets
+            .keys()
+            .find(|name| !used.contains(&name.as_str()))
+        {
             return Err(ConfigError::Aggregator {
                 place,
                 key: format!("secrets.{unused}"),
@@ -385,7 +380,9 @@ impl Aggregator {
             problem: problem.into(),
         };
         match &self.pseudonym_secret {
-            None if sees_it => Err(wrong("must be set, since parameters.sees has box.pseudonym")),
+            None if sees_it => Err(wrong(
+                "must be set, since parameters.sees has box.pseudonym",
+            )),
             None => Ok(None),
             Some(_) if !sees_it => Err(wrong("parameters.sees must have box.pseudonym with it")),
             Some(source) => {

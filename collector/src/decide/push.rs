@@ -177,7 +177,9 @@ impl Outgoing {
 
     fn observe(&self) {
         let size = |number| i64::try_from(number).unwrap_or(i64::MAX);
-        self.metrics.pushes_waiting.set(size(self.backlog.waiting()));
+        self.metrics
+            .pushes_waiting
+            .set(size(self.backlog.waiting()));
         self.metrics
             .pushes_in_flight
             .set(size(self.backlog.in_flight()));

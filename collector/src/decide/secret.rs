@@ -151,8 +151,14 @@ mod tests {
         for (text, expected) in [
             ("", "place must hold a secret, and is empty"),
             ("\n", "place must hold a secret, and is empty"),
-            ("hunter2\n\n", "place must hold one line without control characters"),
-            ("hunter2\0", "place must hold one line without control characters"),
+            (
+                "hunter2\n\n",
+                "place must hold one line without control characters",
+            ),
+            (
+                "hunter2\0",
+                "place must hold one line without control characters",
+            ),
             (&long, "place must hold at most 4096 bytes"),
         ] {
             assert_eq!(of(text).unwrap_err(), expected);

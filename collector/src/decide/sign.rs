@@ -14,11 +14,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use returnpath_decision::Signer;
 use ring::{
     digest,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
-use returnpath_decision::Signer;
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem, pem::PemObject as _};
 use thiserror::Error;
 use zeroize::{Zeroize as _, Zeroizing};

@@ -12,7 +12,9 @@ const WHOLE_DIGITS_MAX: usize = 6;
 pub(super) fn micros<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse(&text).ok_or_else(|| {
-        de::Error::custom("must be a decimal number in quotes, as in \"0.50\", with at most 6 decimals")
+        de::Error::custom(
+            "must be a decimal number in quotes, as in \"0.50\", with at most 6 decimals",
+        )
     })
 }
 

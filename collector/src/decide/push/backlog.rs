@@ -216,7 +216,14 @@ mod tests {
 
     #[test]
     fn a_broker_keeps_a_decision_for_whole_seconds_and_never_for_ever() {
-        for (ms, expected) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (60_000, 60), (3_600_000, 60)] {
+        for (ms, expected) in [
+            (0, 1),
+            (1, 1),
+            (1_000, 1),
+            (1_001, 2),
+            (60_000, 60),
+            (3_600_000, 60),
+        ] {
             assert_eq!(expiry_seconds(Duration::from_millis(ms)), expected, "{ms}");
         }
     }
