@@ -128,11 +128,40 @@ impl Agent {
     /// # Errors
     /// When it ends, or has no socket in time.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.start_by(&place::agent()?, &[]).await
+    }
+
+    /// Starts it on a box whose wall clock stands in 1970 and is never
+    /// synchronised; its uptime is as everywhere. By libfaketime, which answers
+    /// for the C library; this lasts until its end.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; and when the configuration cannot be written.
+    pub async fn start_in_1970(&mut self) -> anyhow::Result<()> {
+        let path = self.directory.join("agent.toml");
+        let never = self.directory.join("clock-is-synchronised");
+        let mut text = fs::read_to_string(&path)?;
+        text += &format!("\n[clock]\nsynchronised_file = \"{}\"\n", never.display());
+        fs::write(&path, text)?;
+        let agent = place::agent()?;
+        let agent = agent.to_str().context("the agent's path is not UTF-8")?;
+        let before = [
+            // The loader puts in where the libraries of this machine are.
+            "LD_PRELOAD=/usr/$LIB/faketime/libfaketimeMT.so.1",
+            "FAKETIME=@1970-01-01 00:01:00",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            agent,
+        ];
+        self.start_by(Path::new("/usr/bin/env"), &before).await
+    }
+
+    async fn start_by(&mut self, program: &Path, before: &[&str]) -> anyhow::Result<()> {
+        let run = ["run", "--config", "agent.toml"];
         let process = self.process.insert(Process::start(
             self.device.as_str(),
             &self.directory,
-            &place::agent()?,
-            ["run", "--config", "agent.toml"],
+            program,
+            before.iter().chain(&run),
         )?);
         let socket = self.directory.join("agent.sock");
         let what = format!("the socket of {}", self.device);

@@ -17,6 +17,7 @@ pub mod mosquitto;
 pub mod mqtt_client;
 pub mod pki;
 pub mod place;
+pub mod player;
 pub mod process;
 pub mod signer;
 pub mod wait;
