@@ -21,11 +21,21 @@ pub(crate) struct Device {
     pub(crate) known: Versioned<Known>,
     /// Whether the open transaction lists it already.
     pub(crate) is_listed: bool,
-    /// Offsets of its opportunities that are being decided, and their slots.
-    pub(crate) askings: Vec<(u64, Vec<String>)>,
+    /// Its opportunities that are being decided.
+    pub(crate) askings: Vec<Asked>,
     /// The offset behind its last opportunity that was read.
     pub(crate) read_to: u64,
     pub(crate) settlement: Settlement,
+}
+
+/// An opportunity that is being decided.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Its offset.
+    pub(crate) number: u64,
+    pub(crate) decision_ids: Vec<String>,
+    /// How many of them will have to be remembered.
+    pub(crate) room: usize,
 }
 
 /// What a transaction may change. Its parts are shared between the committed
@@ -54,19 +64,23 @@ impl Device {
 
     /// Whether a slot is being decided.
     pub(crate) fn is_asking(&self, decision_id: &str) -> bool {
-        let mut slots = self.askings.iter().flat_map(|(_, slots)| slots);
-        slots.any(|id| id == decision_id)
+        let mut ids = self.askings.iter().flat_map(|asked| &asked.decision_ids);
+        ids.any(|id| id == decision_id)
     }
 
-    /// Slots that are being decided.
-    pub(crate) fn slots_asking(&self) -> usize {
-        self.askings.iter().map(|(_, slots)| slots.len()).sum()
+    /// Room that what is being decided will take.
+    pub(crate) fn room_taken(&self) -> usize {
+        self.askings.iter().map(|asked| asked.room).sum()
+    }
+
+    /// The oldest opportunity that is being decided.
+    pub(crate) fn oldest_asking(&self) -> Option<u64> {
+        self.askings.iter().map(|asked| asked.number).min()
     }
 
     /// The offset before which all its opportunities are finished.
     pub(crate) fn finished_to(&self) -> u64 {
-        let under_way = self.askings.iter().map(|(number, _)| *number);
-        under_way.min().unwrap_or(self.read_to)
+        self.oldest_asking().unwrap_or(self.read_to)
     }
 
     pub(crate) fn commit(&mut self) {
@@ -257,6 +271,12 @@ pub(crate) fn bit(stage: Stage) -> u32 {
 /// Whether a decision put an ad into its slot.
 pub(crate) fn has_ad(open: &OpenDecision) -> bool {
     !open.aggregator.is_empty()
+}
+
+/// Whether nothing was sent for a slot, so that nothing becomes of it. Such a
+/// decision is settled from its beginning, and no other without an ad is ever.
+pub(crate) fn is_unsent(open: &OpenDecision) -> bool {
+    open.is_settled && !has_ad(open)
 }
 
 /// Whether nothing depends on a decision being remembered: nobody can ask for

@@ -187,7 +187,7 @@ impl Partition {
         let known = device.known.get();
         let mut room = known
             .room(&self.limits, lent.now.unix_ms)
-            .saturating_sub(device.slots_asking());
+            .saturating_sub(device.room_taken());
         let mut slots = Vec::with_capacity(read.slots.len());
         for slot in &read.slots {
             if let Some(open) = known.find(&slot.decision_id) {
@@ -413,8 +413,7 @@ impl Partition {
     /// Takes an opportunity that is being decided, to go on with it.
     fn take(&mut self, number: u64) -> Option<Asking> {
         let asking = self.askings.remove(&number)?;
-        let open = asking.slots.iter().filter(|slot| !slot.is_decided);
-        if let Some(deadline_us) = open.map(|slot| slot.deadline_us).min() {
+        if let Some(deadline_us) = asking.deadline_us() {
             self.deadlines.remove(&(deadline_us, number));
         }
         Some(asking)

@@ -56,6 +56,15 @@ pub(super) enum PartState {
     Done,
 }
 
+impl Asking {
+    /// When it must go on, with or without answers.
+    pub(super) fn deadline_us(&self) -> Option<u64> {
+        let open = self.slots.iter();
+        let open = open.filter(|slot| !slot.is_decided && !slot.is_unsent());
+        open.map(|slot| slot.deadline_us).min()
+    }
+}
+
 /// What a slot needs next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
@@ -68,6 +77,11 @@ pub(super) enum Step {
 }
 
 impl SlotAsking {
+    /// Whether nothing will be sent, and so perhaps nothing remembered.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(self.verdict, Some(NoFill::Expired | NoFill::StateBound))
+    }
+
     /// What it needs next. `is_capped` says whether the box may see no more of
     /// an advertiser.
     pub(super) fn step(

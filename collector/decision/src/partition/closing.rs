@@ -9,7 +9,7 @@ use returnpath_shared::wire::{AdEvent, OpenDecision, Progress, Refined, Stage, a
 
 use super::{DeviceIndex, Partition};
 use crate::{
-    device::{bit, has_ad, has_stage},
+    device::{bit, has_ad, has_stage, is_unsent},
     encode::put_progress,
     input::InputRecord,
     limit::UNACKNOWLEDGED_MS,
@@ -222,7 +222,7 @@ impl Partition {
         let index = self.index.get(key).copied();
         let known =
             index.and_then(|index| Some((index, self.devices[index].known.get().find(id)?)));
-        let Some((index, open)) = known else {
+        let Some((index, open)) = known.filter(|(_, open)| !is_unsent(open)) else {
             self.counts.unknown_ad_events += 1;
             return None;
         };

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     ask::Ask,
     call::{Answer, Unreadable},
+    device::Asked,
     encode::put_decided,
     gates::Health,
     limit::{ASKINGS_MAX, DEADLINE_PART_MIN, DETAIL_BYTES_MAX, PUSH_MARGIN_MS},
@@ -149,9 +150,11 @@ impl Partition {
         out: &mut Output,
     ) {
         let ids = slots.iter().map(|slot| slot.slot.decision_id.clone());
-        self.devices[device]
-            .askings
-            .push((read.number, ids.collect()));
+        self.devices[device].askings.push(Asked {
+            number: read.number,
+            decision_ids: ids.collect(),
+            room: slots.iter().filter(|slot| !slot.is_unsent()).count(),
+        });
         let asking = Asking {
             device,
             read,
@@ -162,13 +165,39 @@ impl Partition {
         self.proceed(asking, lent, out);
     }
 
-    /// Takes an opportunity as far as it goes without further answers. Slots
-    /// are decided in their order, so that each one knows which ads the box
-    /// gets before it; those that wait for that may be asked for meanwhile.
-    pub(super) fn proceed(&mut self, mut asking: Asking, lent: &mut Lent<'_>, out: &mut Output) {
+    /// Takes an opportunity as far as it goes without further answers, and
+    /// those of its box that waited for it.
+    pub(super) fn proceed(&mut self, asking: Asking, lent: &mut Lent<'_>, out: &mut Output) {
+        let mut next = Some(asking);
+        while let Some(mut asking) = next.take() {
+            self.decide_sent(&mut asking, lent, out);
+            self.decide_unsent(&mut asking, lent, out);
+            let number = asking.read.number;
+            if asking.slots.iter().any(|slot| !slot.is_decided) {
+                self.deadlines.extend(
+                    asking
+                        .deadline_us()
+                        .map(|deadline_us| (deadline_us, number)),
+                );
+                self.askings.insert(number, asking);
+                return;
+            }
+            let device = &mut self.devices[asking.device];
+            device.askings.retain(|asked| asked.number != number);
+            let oldest = device.oldest_asking();
+            self.finish(asking.device, asking.read.received_unix_ms);
+            next = oldest.and_then(|oldest| self.take(oldest));
+        }
+    }
+
+    /// Decides the slots that a box is sent something for, in their order, so
+    /// that each one knows which ads the box gets before it. Those that wait
+    /// for that are asked for meanwhile.
+    fn decide_sent(&mut self, asking: &mut Asking, lent: &mut Lent<'_>, out: &mut Output) {
         let mut is_first = true;
         for place in 0..asking.slots.len() {
-            if asking.slots[place].is_decided {
+            let slot = &asking.slots[place];
+            if slot.is_decided || slot.is_unsent() {
                 continue;
             }
             loop {
@@ -180,9 +209,9 @@ impl Partition {
                 };
                 let slot = &asking.slots[place];
                 match slot.step(&self.settings.policy, lent.now.monotonic_us, is_capped) {
-                    Step::Ask(aggregator) => self.ask(&mut asking, place, aggregator, lent, out),
+                    Step::Ask(aggregator) => self.ask(asking, place, aggregator, lent, out),
                     Step::Decide if is_first => {
-                        self.decide(&mut asking, place, lent, out);
+                        self.decide(asking, place, lent, out);
                         break;
                     }
                     Step::Decide | Step::Wait => {
@@ -192,18 +221,20 @@ impl Partition {
                 }
             }
         }
-        let open = asking.slots.iter().filter(|slot| !slot.is_decided);
-        match open.map(|slot| slot.deadline_us).min() {
-            Some(deadline_us) => {
-                self.deadlines.insert((deadline_us, asking.read.number));
-                self.askings.insert(asking.read.number, asking);
-            }
-            None => {
-                let device = &mut self.devices[asking.device];
-                device
-                    .askings
-                    .retain(|(number, _)| *number != asking.read.number);
-                self.finish(asking.device, asking.read.received_unix_ms);
+    }
+
+    /// Records the slots that nothing is sent for, which nobody waits for, with
+    /// the end of their opportunity: they may not be remembered, and only
+    /// what is finished is not read again.
+    fn decide_unsent(&mut self, asking: &mut Asking, lent: &mut Lent<'_>, out: &mut Output) {
+        let is_oldest = self.devices[asking.device].oldest_asking() == Some(asking.read.number);
+        let mut slots = asking.slots.iter();
+        if !is_oldest || slots.any(|slot| !slot.is_decided && !slot.is_unsent()) {
+            return;
+        }
+        for place in 0..asking.slots.len() {
+            if !asking.slots[place].is_decided {
+                self.decide(asking, place, lent, out);
             }
         }
     }
@@ -316,6 +347,7 @@ impl Partition {
             signed: signed.clone(),
             aggregator: aggregator.unwrap_or_default().into(),
             advertiser: offer.map_or_else(String::new, |offer| offer.advertiser.clone()),
+            is_settled: !is_sent,
             ..OpenDecision::default()
         };
         let advertiser = open.advertiser.clone();
