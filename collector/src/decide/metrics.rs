@@ -404,12 +404,9 @@ fn numbered(counts: &[u64]) -> impl Iterator<Item = (i32, u64)> {
 }
 
 /// Adds, and makes no series for what never happens.
-fn add<L: Clone + Eq + std::hash::Hash + EncodeLabelSet>(
-    family: &Family<L, Counter>,
-    labels: &L,
-    count: u64,
-) where
-    L: std::fmt::Debug,
+fn add<L>(family: &Family<L, Counter>, labels: &L, count: u64)
+where
+    L: Clone + Eq + std::hash::Hash + std::fmt::Debug + EncodeLabelSet,
 {
     if count > 0 {
         family.get_or_create(labels).inc_by(count);

@@ -35,6 +35,10 @@ pub(super) enum Purpose {
     /// A decision for one box.
     Decision,
     /// A configuration for boxes.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no command signs configuration yet")
+    )]
     Config,
 }
 

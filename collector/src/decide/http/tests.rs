@@ -298,7 +298,8 @@ async fn what_cannot_be_sent_is_not_and_nothing_of_it_is_repeated() {
     let no_url = |request: &mut Request| request.url = SECRET.into();
     let split = |request: &mut Request| request.headers[0].1 = format!("{SECRET}\r\nx: y");
     let no_name = |request: &mut Request| request.headers[0].0 = "x y".into();
-    let wrongs: [(&dyn Fn(&mut Request), &str); 4] = [
+    type Spoil<'a> = &'a dyn Fn(&mut Request);
+    let wrongs: [(Spoil<'_>, &str); 4] = [
         (&plain, "only https is spoken"),
         (&no_url, "the URL cannot be read"),
         (&split, "a header's value cannot be sent"),

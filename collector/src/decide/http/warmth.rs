@@ -33,7 +33,9 @@ pub(super) struct Warmth {
 
 /// Held by the call that goes ahead; dropped, it lets the others go.
 #[derive(Debug)]
-pub(super) struct Opening(OwnedSemaphorePermit);
+pub(super) struct Opening {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Warmth {
     /// None stands; once one does, it does for `idle_max` after an answer.
@@ -54,7 +56,7 @@ impl Warmth {
         }
         // Never closed; if it were, nobody need wait.
         let permit = Arc::clone(&self.opening).acquire_owned().await.ok()?;
-        (!self.is_warm()).then_some(Opening(permit))
+        (!self.is_warm()).then_some(Opening { _permit: permit })
     }
 
     /// The beginning of an answer came.
