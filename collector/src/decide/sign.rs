@@ -35,10 +35,7 @@ pub(super) enum Purpose {
     /// A decision for one box.
     Decision,
     /// A configuration for boxes.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no command signs configuration yet")
-    )]
+    #[expect(dead_code, reason = "no command signs configuration yet")]
     Config,
 }
 
