@@ -13,7 +13,17 @@ const NOT_OURS: [&str; 3] = ["target", ".git", ".work"];
 /// A library, and the files and folders of production code that may name it.
 const KNOWN_BY: [(&str, &[&str]); 3] = [
     ("rusqlite", &["agent/src/queue"]),
-    ("rumqttc", &["agent/src/link", "collector/src/bridge"]),
+    (
+        "rumqttc",
+        &[
+            "agent/src/link",
+            "collector/src/bridge",
+            // For the TLS acceptor of a server under test.
+            "collector/src/decide/http/tests",
+            "collector/src/decide/push",
+            "collector/src/mqtt",
+        ],
+    ),
     (
         "rdkafka",
         &[
