@@ -21,8 +21,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     audit, bridge,
-    config::Config,
-    decisions,
+    config::{Config, ConfigError},
+    decide, decisions,
     run::{self, Role},
     tail, topics,
 };
@@ -70,8 +70,9 @@ enum LogFormat {
 enum Command {
     /// Runs roles until SIGTERM or SIGINT, then drains.
     Run {
-        /// Roles of this process.
-        #[arg(long, value_enum, value_delimiter = ',', default_values_t = Role::ALL)]
+        /// Roles of this process; all that are configured unless told: decide
+        /// where the file has a section [decide].
+        #[arg(long, value_enum, value_delimiter = ',')]
         roles: Vec<Role>,
     },
     /// Says what is wrong with the configuration, without starting anything.
@@ -145,7 +146,16 @@ fn act(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         match command {
-            Command::Run { roles } => run::run(&roles, config).await,
+            Command::Run { roles } => {
+                let roles = match chosen(roles, &config) {
+                    Ok(roles) => roles,
+                    Err(cause) => {
+                        error!("{cause}");
+                        return Ok(ExitCode::from(EXIT_CONFIG));
+                    }
+                };
+                run::run(&roles, config).await
+            }
             Command::CheckConfig => Ok(check(&config)),
             Command::Topics(args) => topics::run(args, config.kafka, config.topics).await,
             Command::Audit(args) => audit::run(args, config).await,
@@ -154,6 +164,18 @@ fn act(command: Command, config: Config) -> anyhow::Result<ExitCode> {
             Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }
     })
+}
+
+/// The roles to run: those that are named, or else all that are configured.
+fn chosen(named: Vec<Role>, config: &Config) -> Result<Vec<Role>, ConfigError> {
+    let configured = Role::configured(config);
+    if named.is_empty() {
+        return Ok(configured);
+    }
+    if named.contains(&Role::Decide) && !configured.contains(&Role::Decide) {
+        return Err(ConfigError::Missing { key: "decide" });
+    }
+    Ok(named)
 }
 
 /// Reading the configuration found it well formed; are its files there?
@@ -169,12 +191,18 @@ fn check(config: &Config) -> ExitCode {
     if let Err(cause) = bridge::check(&config.bridge) {
         wrong(cause.into());
     }
+    if let Some(decide) = &config.decide
+        && let Err(cause) = decide::check(decide)
+    {
+        wrong(cause.into());
+    }
     code
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::EXAMPLE;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -182,16 +210,27 @@ mod tests {
     }
 
     #[test]
-    fn run_starts_both_roles_unless_told_otherwise() {
-        let roles = |line: &str| {
+    fn run_starts_what_is_configured_unless_told_otherwise() {
+        let deciding = Config::parse(EXAMPLE).unwrap();
+        let text: Vec<&str> = EXAMPLE.split("\n[decide]\n").collect();
+        let collecting = Config::parse(text[0]).unwrap();
+        let roles = |line: &str, config: &Config| {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
             let Command::Run { roles } = cli.command else {
                 panic!("not run: {cli:?}");
             };
-            roles
+            chosen(roles, config).map_err(|cause| cause.to_string())
         };
-        assert_eq!(roles("c run --config x"), [Role::Bridge, Role::Refine]);
-        assert_eq!(roles("c --config x run --roles refine"), [Role::Refine]);
+        let run = "c run --config x";
+        assert_eq!(
+            roles(run, &collecting).unwrap(),
+            [Role::Bridge, Role::Refine]
+        );
+        assert_eq!(roles(run, &deciding).unwrap(), Role::ALL);
+        let one = "c --config x run --roles decide";
+        assert_eq!(roles(one, &deciding).unwrap(), [Role::Decide]);
+        let refused = roles(one, &collecting).unwrap_err();
+        assert!(refused.starts_with("decide: must be set"), "{refused}");
         assert!(Cli::try_parse_from(["c", "run", "--roles", "bridge,other"]).is_err());
     }
 }

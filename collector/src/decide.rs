@@ -51,7 +51,7 @@ use self::{
 };
 use crate::{
     admin::RoleHealth,
-    exactly_once::{self, Bell, InputTopic, Terms},
+    exactly_once::{self, Bell, GroupId, InputTopic, Terms},
     kafka,
     node_id::NodeId,
 };
@@ -104,10 +104,9 @@ pub async fn run(
             lost.inc();
         }
     };
-    let (pusher, mut pushing) =
-        push::start(config.mqtt.clone(), &node_id, metrics.clone(), on_pushed);
+    let (pusher, mut pushing) = push::start(config.mqtt, &node_id, metrics.clone(), on_pushed);
     let names = kafka.topics.clone();
-    let terms = terms(&config, &names, bell);
+    let terms = terms(config.group, config.transaction_timeout, &names, bell);
     let engine = metrics.engine.clone();
     let runtime = Handle::current();
     let deciding = exactly_once::run(terms, kafka, node_id, health, engine, stop, move || {
@@ -134,11 +133,16 @@ pub async fn run(
     pushing.await.map_err(|_| Error::Push)
 }
 
-fn terms(config: &Config, names: &kafka::TopicNames, bell: Bell) -> Terms {
+fn terms(
+    group: GroupId,
+    transaction_timeout: Duration,
+    names: &kafka::TopicNames,
+    bell: Bell,
+) -> Terms {
     Terms {
         role: "decide",
-        group: config.group.clone(),
-        transaction_timeout: config.transaction_timeout,
+        group,
+        transaction_timeout,
         inputs: [
             InputTopic {
                 topic: names.opportunities.clone(),

@@ -7,6 +7,8 @@
 //! and checks.
 
 mod context;
+#[cfg(test)]
+pub(crate) mod mock;
 mod partition;
 mod topic_names;
 

@@ -24,7 +24,7 @@ use crate::{
     admin::{Health, Listener},
     bridge,
     config::Config,
-    refine,
+    decide, refine,
 };
 
 /// A role that goes round less often than this is stuck. Loops go round at
@@ -38,16 +38,30 @@ pub enum Role {
     Bridge,
     /// `rp.raw` to the refined topics.
     Refine,
+    /// `rp.opportunities` to signed decisions on the boxes.
+    Decide,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 2] = [Self::Bridge, Self::Refine];
+    pub const ALL: [Self; 3] = [Self::Bridge, Self::Refine, Self::Decide];
+
+    /// The roles that a process has unless it is told others: all that are
+    /// configured. Without a section `[decide]` nothing is decided.
+    #[must_use]
+    pub fn configured(config: &Config) -> Vec<Self> {
+        let decides = config.decide.is_some();
+        Self::ALL
+            .into_iter()
+            .filter(|role| *role != Self::Decide || decides)
+            .collect()
+    }
 
     fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
             Self::Refine => "refine",
+            Self::Decide => "decide",
         }
     }
 }
@@ -176,6 +190,15 @@ fn start(
                     metrics,
                     stopped,
                 );
+                running.tasks.spawn(async move { Ok(work.await?) })
+            }
+            Role::Decide => {
+                // Whoever names the role without its section was refused.
+                let Some(decide) = config.decide.clone() else {
+                    continue;
+                };
+                let metrics = decide::Metrics::register(registry, decide.aggregator_names());
+                let work = decide::run(decide, kafka, node_id, reports, metrics, stopped);
                 running.tasks.spawn(async move { Ok(work.await?) })
             }
         };

@@ -391,3 +391,6 @@ impl<A, B> Deciding<A, B> {
         state.full.remove(&owned.number);
     }
 }
+
+#[cfg(test)]
+mod tests;

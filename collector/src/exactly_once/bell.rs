@@ -44,12 +44,8 @@ mod tests {
     fn a_ring_before_the_sleep_ends_it_at_once() {
         let bell = Bell::default();
         bell.hang_here();
-        let (rang, heard) = std::sync::mpsc::channel();
-        thread::spawn(move || {
-            bell.ring();
-            let _ = rang.send(());
-        });
-        heard.recv().unwrap();
+        let ringer = bell.clone();
+        thread::spawn(move || ringer.ring()).join().unwrap();
         // Would outlast any test otherwise.
         sleep(Duration::from_secs(3_600));
     }

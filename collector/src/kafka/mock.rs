@@ -1,0 +1,92 @@
+//! librdkafka's mock of a cluster, for tests of roles with edges of their own.
+//! Its transactions are none: what was aborted is delivered all the same.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+    mocking::MockCluster,
+    producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
+
+use super::Config;
+
+/// Long enough for a busy machine; waits end as soon as they can.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster with one partition of every topic.
+pub(crate) struct Mock {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    config: Config,
+    producer: BaseProducer,
+}
+
+impl Mock {
+    pub(crate) fn start() -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        let servers = cluster.bootstrap_servers();
+        let config: Config = toml::from_str(&format!(
+            "brokers = [{servers:?}]\nplaintext = true\ndevelopment = true\ntopic_prefix = \"rp\""
+        ))
+        .unwrap();
+        for topic in config.topics.all() {
+            cluster.create_topic(topic, 1, 1).unwrap();
+        }
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", &servers)
+            .create()
+            .unwrap();
+        Self {
+            cluster,
+            config,
+            producer,
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Writes a record, and waits until it stands there.
+    pub(crate) fn write(&self, topic: &str, key: &str, value: &[u8]) {
+        let record = BaseRecord::to(topic).key(key).partition(0).payload(value);
+        self.producer
+            .send(record)
+            .map_err(|(error, _)| error)
+            .unwrap();
+        self.producer.flush(PATIENCE).unwrap();
+    }
+
+    /// Has the next transactions aborted: their offsets are refused.
+    pub(crate) fn abort_next(&self, transactions: usize) {
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+        let refusals = vec![refusal; transactions];
+        self.cluster
+            .request_errors(RDKafkaApiKey::TxnOffsetCommit, &refusals);
+    }
+
+    /// Every value of a topic, in order.
+    pub(crate) fn values(&self, topic: &str) -> Vec<Vec<u8>> {
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.cluster.bootstrap_servers())
+            .set("group.id", "reader")
+            .set("enable.partition.eof", "true")
+            .create()
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Beginning)
+            .unwrap();
+        reader.assign(&list).unwrap();
+        let mut values = Vec::new();
+        loop {
+            match reader.poll(PATIENCE).unwrap() {
+                Ok(message) => values.push(message.payload().unwrap_or_default().to_vec()),
+                Err(KafkaError::PartitionEOF(_)) => return values,
+                Err(error) => panic!("reading {topic}: {error}"),
+            }
+        }
+    }
+}
