@@ -3,10 +3,10 @@
 //!
 //! [`Partition`] owns what is known of the boxes of one partition and decides
 //! what each record leads to: unpacking within limits, structure, exact
-//! removal of duplicates, event time, fan-out. It reads no clock, speaks to no
-//! broker and keeps nothing outside itself: the shell hands it records and the
-//! time, produces what stands in [`Output`], and says how the transaction
-//! ended.
+//! removal of duplicates, event time, fan-out, the profile of each box. It
+//! reads no clock, speaks to no broker and keeps nothing outside itself: the
+//! shell hands it records and the time, produces what stands in [`Output`],
+//! and says how the transaction ended.
 //!
 //! One transaction of the shell:
 //!
@@ -20,6 +20,13 @@
 //! What is promised of the order: records of one epoch are refined by rising
 //! sequence where they arrive within [`WAIT_MS`] of each other; nothing is
 //! promised between epochs, lanes or boxes.
+//!
+//! A profile says what is viewed and was viewed before, what was shown, what
+//! the viewer allows; each part is moved by a later event of its box only, so
+//! a batch that comes late moves nothing back. Profiles are state like any
+//! other, but stand in `rp.devices` and nowhere else:
+//! [`Partition::restore_profile`] takes them back. Each ad opportunity goes out
+//! once more with the profile of its moment ([`Destination::Opportunity`]).
 #![no_std]
 extern crate alloc;
 

@@ -188,3 +188,14 @@ impl Profile {
         self.impressions = impressions;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_small() {
+        // What each of 300,000 boxes has, beside impressions and texts.
+        assert!(size_of::<Profile>() <= 384, "{}", size_of::<Profile>());
+    }
+}
