@@ -34,8 +34,9 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use self::{
-    file::QueueFile,
+    file::{QueueFile, Started},
     salvage::{Opened, Paths},
+    way_back::WayBack,
 };
 use crate::steering::StoredConfig;
 
@@ -506,7 +507,12 @@ impl Worker {
         match replaced {
             Ok(mut opened) => {
                 let copied = salvage::ids(&mut opened.file);
-                let holds_something = !copied.is_empty() || !opened.started.facts.ledger.is_empty();
+                let Started {
+                    facts, way_back, ..
+                } = &opened.started;
+                let holds_something = !copied.is_empty()
+                    || !facts.ledger.is_empty()
+                    || *way_back != WayBack::default();
                 if self.whose == Whose::Unknown && holds_something {
                     self.whose = Whose::EarlierRuns;
                     error!(

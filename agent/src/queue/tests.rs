@@ -9,6 +9,8 @@ use rusqlite::Connection;
 
 use super::*;
 
+mod way_back;
+
 const BYTES_MAX: u64 = 1 << 20;
 
 fn incarnation(number: u64) -> Incarnation {

@@ -163,7 +163,15 @@ impl Agent {
                 Output::Forget(slot) => self.queue.request(Request::Forget(slot)),
                 Output::Refused(refused) => {
                     let (reason, expected) = (refused.reason.name(), refused.expected);
-                    warn!(reason, expected, decision = %refused.decision_id, "decision refused");
+                    let id = &refused.decision_id;
+                    // What nobody vouches for must not fill the log: the first
+                    // of its kind stands for the others, which are counted.
+                    let status = self.decisions.slots.status(now.0);
+                    if id.is_empty() && status.refused(refused.reason) > 1 {
+                        debug!(reason, expected, "decision refused");
+                    } else {
+                        warn!(reason, expected, decision = %id, "decision refused");
+                    }
                 }
             }
         }

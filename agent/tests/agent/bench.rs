@@ -70,6 +70,33 @@ impl Box {
         }
     }
 
+    /// Has it connect to this broker at once.
+    pub(crate) fn connect(&mut self, port: u16, certificate: &str) {
+        fs::write(self.directory.join("ca.crt"), certificate).unwrap();
+        let path = self.directory.join("agent.toml");
+        let config = fs::read_to_string(&path).unwrap();
+        let nobody = config.lines().find(|line| line.starts_with("brokers"));
+        let here = format!("brokers = [\"127.0.0.1:{port}\"]\nreconnect_wait_base_ms = 10");
+        fs::write(&path, config.replace(nobody.unwrap(), &here)).unwrap();
+    }
+
+    /// Has it trust these keys, PEM.
+    pub(crate) fn trust(&mut self, decisions: Option<&str>, config: Option<&str>) {
+        let mut section = "\n[trust]\n".to_owned();
+        for (key, name, pem) in [
+            ("decision_keys", "decision-keys.pem", decisions),
+            ("config_keys", "config-keys.pem", config),
+        ] {
+            let Some(pem) = pem else { continue };
+            let path = self.directory.join(name);
+            fs::write(&path, pem).unwrap();
+            section += &format!("{key} = {:?}\n", path.display().to_string());
+        }
+        let path = self.directory.join("agent.toml");
+        let text = fs::read_to_string(&path).unwrap() + &section;
+        fs::write(&path, text).unwrap();
+    }
+
     /// Adds a line to a section of the configuration.
     pub(crate) fn configure(&mut self, section: &str, line: &str) {
         let path = self.directory.join("agent.toml");
@@ -79,7 +106,7 @@ impl Box {
         fs::write(&path, config.replace(&header, &format!("{header}{line}\n"))).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_returnpath-agent"));
         command
             .args(arguments)

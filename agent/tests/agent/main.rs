@@ -1,5 +1,6 @@
 //! The real binary on a box that never reaches its broker: what it promises on
-//! the socket and on flash must hold without the network.
+//! the socket and on flash must hold without the network. What comes down to it
+//! is in `way_back.rs`.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,6 +9,9 @@
 )]
 
 mod bench;
+mod broker;
+mod operator;
+mod way_back;
 
 use std::{
     collections::BTreeSet,
