@@ -20,6 +20,8 @@ pub(crate) struct Log {
     pub(crate) committed: [usize; 2],
     /// rp.refine.state.
     pub(crate) changelog: Vec<(Bytes, Option<Bytes>)>,
+    /// rp.devices.
+    pub(crate) profiles: Vec<(Bytes, Option<Bytes>)>,
 }
 
 #[derive(Clone)]
@@ -57,11 +59,13 @@ impl Kafka {
 impl Log {
     /// Keeps the last record of each key, as compaction may at any time.
     pub(crate) fn compact(&mut self) {
-        let mut kept: Vec<(Bytes, Option<Bytes>)> = Vec::new();
-        for (key, value) in self.changelog.drain(..) {
-            kept.retain(|(other, _)| *other != key);
-            kept.push((key, value));
+        for topic in [&mut self.changelog, &mut self.profiles] {
+            let mut kept: Vec<(Bytes, Option<Bytes>)> = Vec::new();
+            for (key, value) in topic.drain(..) {
+                kept.retain(|(other, _)| *other != key);
+                kept.push((key, value));
+            }
+            *topic = kept;
         }
-        self.changelog = kept;
     }
 }

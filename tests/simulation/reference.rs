@@ -42,6 +42,11 @@ pub(crate) struct Reference {
     /// What each batch holds.
     batches: BTreeMap<(BoxIndex, BatchId), Bytes>,
     refined: BTreeSet<(DeviceId, Epoch, u64)>,
+    /// Below which ordinal nothing of a run may be refined any more.
+    settled: BTreeMap<(DeviceId, Epoch), u64>,
+    pub(crate) opportunities: u64,
+    /// Of these, such as call something settled.
+    pub(crate) settling: u64,
     pub(crate) busy: u64,
     pub(crate) unreadable: u64,
     pub(crate) rebuilds: u64,
@@ -143,9 +148,26 @@ impl Reference {
         assert_eq!(record.device_id.as_bytes(), key);
         let event = record.event.as_ref().unwrap();
         assert_eq!(Kind::of(event).map(Kind::stream), Some(stream));
-        self.invariant_no_event_is_refined_twice(&record);
+        self.invariant_no_event_is_refined_twice_or_too_late(&record);
         self.invariant_times_are_as_good_as_they_say(&record);
         self.tally.refined(&record).unwrap();
+    }
+
+    /// An opportunity went out; what it calls settled stays so.
+    pub(crate) fn asked(&mut self, key: &[u8], value: &[u8]) {
+        let opportunity = wire::Opportunity::decode(value).unwrap();
+        let profile = opportunity.profile.unwrap();
+        assert_eq!(profile.device_id.as_bytes(), key);
+        self.opportunities += 1;
+        if opportunity.settled_uptime_ms == 0 {
+            return;
+        }
+        self.settling += 1;
+        let record = opportunity.refined.unwrap();
+        let epoch = BatchId::try_from(record.batch.unwrap()).unwrap().epoch;
+        let device = record.device_id.parse().unwrap();
+        let through = self.settled.entry((device, epoch)).or_default();
+        *through = record.ordinal.max(*through);
     }
 
     pub(crate) fn rejected(&mut self, value: &[u8]) {
@@ -153,9 +175,14 @@ impl Reference {
         self.tally.rejected(&record);
     }
 
-    fn invariant_no_event_is_refined_twice(&mut self, record: &wire::Refined) {
+    fn invariant_no_event_is_refined_twice_or_too_late(&mut self, record: &wire::Refined) {
         let device: DeviceId = record.device_id.parse().unwrap();
         let epoch = BatchId::try_from(record.batch.unwrap()).unwrap().epoch;
+        let settled = self.settled.get(&(device.clone(), epoch));
+        assert!(
+            settled.is_none_or(|through| record.ordinal > *through),
+            "{record:?} came after an opportunity had called it settled"
+        );
         let name = (device, epoch, record.ordinal);
         assert!(
             self.refined.insert(name.clone()),

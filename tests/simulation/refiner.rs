@@ -84,6 +84,10 @@ impl World {
                     core.restore(key, value.as_deref())
                         .expect("refine reads what it wrote");
                 }
+                for (key, value) in &log.profiles {
+                    core.restore_profile(key, value.as_deref())
+                        .expect("refine reads what it wrote");
+                }
                 Node {
                     core,
                     next: log.committed,
@@ -161,9 +165,11 @@ impl World {
                 )),
                 Destination::Refined(stream) => self.reference.refined(stream, record.key, value),
                 Destination::Rejected => self.reference.rejected(value),
-                // Profiles and opportunities are judged in the refinery's own
-                // properties.
-                Destination::Device | Destination::Opportunity => {}
+                Destination::Device => log.profiles.push((
+                    Bytes::copy_from_slice(record.key),
+                    record.value.map(Bytes::copy_from_slice),
+                )),
+                Destination::Opportunity => self.reference.asked(record.key, value),
             }
         }
     }

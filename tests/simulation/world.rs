@@ -44,6 +44,8 @@ pub(crate) struct Summary {
     pub(crate) declared: u64,
     pub(crate) rejected: u64,
     pub(crate) duplicate_batches: u64,
+    pub(crate) opportunities: u64,
+    pub(crate) settling: u64,
     pub(crate) busy: u64,
     pub(crate) rebuilds: u64,
     pub(crate) unreadable: u64,
@@ -58,6 +60,8 @@ impl Summary {
         self.declared += other.declared;
         self.rejected += other.rejected;
         self.duplicate_batches += other.duplicate_batches;
+        self.opportunities += other.opportunities;
+        self.settling += other.settling;
         self.busy += other.busy;
         self.rebuilds += other.rebuilds;
         self.unreadable += other.unreadable;
@@ -126,6 +130,8 @@ impl World {
             declared: totals.iter().map(|class| class.declared_total()).sum(),
             rejected: totals.iter().map(|class| class.rejected_total()).sum(),
             duplicate_batches: self.counts.duplicate_batches,
+            opportunities: self.reference.opportunities,
+            settling: self.reference.settling,
             busy: self.reference.busy,
             rebuilds: self.reference.rebuilds,
             unreadable: self.reference.unreadable,
