@@ -7,10 +7,12 @@
 
 pub mod boxes;
 pub mod bridge;
+pub mod decide;
 pub mod households;
 pub mod intake;
 pub mod load;
 pub mod memory;
+pub mod opportunities;
 pub mod process_usage;
 pub mod refine;
 pub mod scene;

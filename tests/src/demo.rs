@@ -1,15 +1,19 @@
 //! The demo: the whole path on one machine, with a proof at its end.
 //!
 //! Real are the collector and the agents (processes of their own), the agent's
-//! core and link in every simulated box, TLS with client certificates, and the
-//! audit. Embedded are the MQTT broker and Kafka, whose limits stand in their
-//! files. Owns the order of starting and stopping:
+//! cores and link in every simulated box, TLS with client certificates, signed
+//! decisions, and the audit. Embedded are the MQTT broker and Kafka, whose limits
+//! stand in their files, and the ad market. Owns the order of starting and
+//! stopping:
 //!
-//! brokers, collector, audit, agents, boxes; then feed; then stop feeding, wait
+//! brokers, ad market, collector, audit, agents, boxes; then feed; then stop feeding, wait
 //! until everything answered has been read, stop boxes, agents, collector, read
 //! to the end of the topics, and judge.
 
+mod ad_market;
+mod breakers;
 mod embedded_kafka;
+mod funnel;
 mod middleware;
 mod mqtt_broker;
 mod read_along;
@@ -31,8 +35,9 @@ use tokio::{
     time::interval,
 };
 
-pub use self::summary::Summary;
 use self::{
+    ad_market::AdMarket,
+    breakers::Breakers,
     embedded_kafka::{EmbeddedKafka, TOPIC_PREFIX},
     middleware::{Feeding, Middleware, MiddlewareCounts},
     mqtt_broker::EmbeddedBroker,
@@ -40,10 +45,17 @@ use self::{
     summary::Run,
     view::{Frame, View},
 };
+pub use self::{
+    funnel::{AggregatorFunnel, Funnel},
+    summary::Summary,
+};
 use crate::{
     agent::{self, Agent},
     collector::{Collector, Surroundings},
-    fleet::{AdSource, BoxFeed, Fleet, FleetSettings, Load, lineup::Lineup, moment::Moment},
+    fleet::{
+        AdSource, BoxFeed, Fleet, FleetSettings, Load, lineup::Lineup, moment::Moment,
+        viewer::Viewer,
+    },
     pki::DevelopmentPki,
     wait::wait_until,
 };
@@ -53,6 +65,10 @@ const VALIDITY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Agents report every 5 s, as they do by default.
 const BATCH_INTERVAL_MS: u32 = 5_000;
+
+/// The few agents show early what a demo is about: their households are told
+/// of a break within this much of the demo's time, if any are.
+const AGENTS_BREAK_WITHIN_MS: u64 = 10_000;
 
 /// From the last event to its record being read: a batch interval, and time
 /// for resends should something have been lost on the way.
@@ -109,7 +125,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<Summary> {
     let clients_max = usize::try_from(settings.boxes + settings.agents + 10)?;
     let broker = EmbeddedBroker::start(&pki, clients_max).await?;
     let kafka = EmbeddedKafka::start()?;
-    let mut demo = Demo::start(settings, &pki, &broker, &kafka).await?;
+    let market = AdMarket::open(&pki, &settings.directory, settings.seed).await?;
+    let mut demo = Demo::start(settings, &pki, &broker, &kafka, &market).await?;
     demo.feed().await?;
     demo.finish(&kafka).await
 }
@@ -124,6 +141,7 @@ struct Demo {
     counts: Arc<MiddlewareCounts>,
     fleet: Fleet,
     read_along: ReadAlong,
+    breakers: Breakers,
     view: View,
     started: Instant,
     /// Events answered at the last frames, for the rate.
@@ -136,6 +154,7 @@ impl Demo {
         pki: &DevelopmentPki,
         broker: &EmbeddedBroker,
         kafka: &EmbeddedKafka,
+        market: &AdMarket,
     ) -> anyhow::Result<Self> {
         let surroundings = Surroundings {
             kafka: kafka.address().to_owned(),
@@ -145,6 +164,7 @@ impl Demo {
         };
         let mut collector =
             Collector::prepare("collector-a", &settings.directory, pki, &surroundings)?;
+        collector.decides(pki, &surroundings, market.deciding())?;
         collector.start().await.context("start the collector")?;
 
         let (answers, answered) = mpsc::channel(ANSWERS_WAITING_MAX);
@@ -157,6 +177,7 @@ impl Demo {
         let mut middlewares = JoinSet::new();
         let boxes_directory = settings.directory.join("boxes");
         fs::create_dir_all(&boxes_directory)?;
+        let mut seed = settings.seed;
         for number in 1..=settings.agents {
             let device: DeviceId = format!("agent-{number}").parse()?;
             let agent_settings = agent::Settings {
@@ -170,17 +191,13 @@ impl Demo {
                 agent_settings,
             )?;
             agent.start().await.context("start an agent")?;
-            let seed = settings.seed.wrapping_add(u64::from(number));
+            let (from, speed) = (settings.from, settings.speed);
+            let by = from.plus_ms(AGENTS_BREAK_WITHIN_MS * u64::from(speed));
+            seed = Viewer::seed_before_a_break(&lineup, seed.wrapping_add(1), from, by, speed);
             let middleware = Middleware {
                 device,
                 socket: agent.socket(),
-                feed: BoxFeed::household(
-                    &lineup,
-                    seed,
-                    settings.from,
-                    settings.speed,
-                    AdSource::MadeUp,
-                ),
+                feed: BoxFeed::household(&lineup, seed, from, speed, AdSource::Decided),
                 feeding: fed.clone(),
                 answers: answers.clone(),
                 counts: Arc::clone(&counts),
@@ -197,7 +214,7 @@ impl Demo {
                 load: Load::Viewers {
                     from: settings.from,
                     speed: settings.speed,
-                    ads: AdSource::MadeUp,
+                    ads: AdSource::Decided,
                 },
             },
             pki,
@@ -216,6 +233,7 @@ impl Demo {
             counts,
             fleet,
             read_along,
+            breakers: Breakers::default(),
             view,
             started: Instant::now(),
             answered: Vec::new(),
@@ -229,7 +247,7 @@ impl Demo {
         tokio::pin!(interrupted);
         loop {
             tokio::select! {
-                _ = frames.tick() => self.show("feeding")?,
+                _ = frames.tick() => self.look("feeding").await?,
                 result = &mut interrupted => return result.context("wait for ctrl-c"),
             }
             self.check_running()?;
@@ -238,6 +256,14 @@ impl Demo {
                 return Ok(());
             }
         }
+    }
+
+    async fn look(&mut self, stage: &'static str) -> anyhow::Result<()> {
+        // A collector that is too busy to answer is looked at again later.
+        if let Ok(metrics) = self.collector.metrics().await {
+            self.breakers.look(&metrics);
+        }
+        self.show(stage)
     }
 
     fn show(&mut self, stage: &'static str) -> anyhow::Result<()> {
@@ -258,6 +284,9 @@ impl Demo {
             boxes: self.settings.boxes,
             agents_answered: read(&self.counts.accepted) + read(&self.counts.durable),
             agents_proof: self.counts.proof_latency.percentiles(),
+            agents_decisions: read(&self.counts.decisions),
+            agents_decided: self.counts.loop_latency.percentiles(),
+            breaker_openings: self.breakers.openings(),
             fleet: self.fleet.counts(),
             seen,
             answered_per_second: u64::try_from(answered_per_second)?,
@@ -314,6 +343,8 @@ impl Demo {
             boxes: self.settings.boxes,
             seed: self.settings.seed,
             fleet,
+            agents_decided: self.counts.loop_latency.percentiles(),
+            breaker_openings: self.breakers.openings(),
         };
         Ok(Summary::new(run, heard))
     }
@@ -329,7 +360,7 @@ impl Demo {
         let mut settled_at = None;
         while began.elapsed() < DRAIN_LIMIT {
             frames.tick().await;
-            self.show("draining")?;
+            self.look("draining").await?;
             self.check_running()?;
             let seen = self.read_along.seen();
             let quiet =

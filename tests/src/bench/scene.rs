@@ -9,7 +9,7 @@ use returnpath_shared::DeviceId;
 use super::load::Load;
 use crate::{
     agent::{Agent, Settings},
-    collector::{Collector, Surroundings},
+    collector::{Collector, Deciding, Surroundings},
     kafka::Kafka,
     mosquitto::Mosquitto,
     pki::DevelopmentPki,
@@ -39,6 +39,7 @@ pub struct Scene {
     pub mosquitto: Mosquitto,
     /// The process under test, with its topics made.
     pub collector: Collector,
+    surroundings: Surroundings,
 }
 
 impl Scene {
@@ -70,7 +71,17 @@ impl Scene {
             kafka,
             mosquitto,
             collector,
+            surroundings,
         })
+    }
+
+    /// Has the collector decide like this, from its next start on.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn decide(&self, deciding: &Deciding) -> anyhow::Result<()> {
+        self.collector
+            .decides(&self.pki, &self.surroundings, deciding)
     }
 
     /// A connection that publishes for many boxes.

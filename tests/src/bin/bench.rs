@@ -10,7 +10,8 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use returnpath_tests::bench::{
-    bridge, households, intake, memory, process_usage::machine, refine, scene::Scene, urgent,
+    bridge, decide, households, intake, memory, process_usage::machine, refine, scene::Scene,
+    urgent,
 };
 
 /// Measures returnpath on a real Kafka and a real Mosquitto with TLS.
@@ -72,6 +73,35 @@ enum What {
         /// Batches a second of other boxes beside them.
         #[arg(long, default_value_t = 0)]
         load: u32,
+    },
+    /// The way back: from an opportunity on the box's socket to its decision
+    /// there, aggregators answering after 50 ms.
+    Decide {
+        /// Opportunities, one after another.
+        #[arg(long, default_value_t = 300)]
+        opportunities: usize,
+        /// Batches a second of other boxes beside them.
+        #[arg(long, default_value_t = 0)]
+        load: u32,
+    },
+    /// Opportunities at a rate to a collector that only decides, asking three
+    /// aggregators over TLS: CPU, memory and own time.
+    DecideThroughput {
+        /// Opportunities a second.
+        #[arg(long, default_value_t = 500)]
+        rate: u32,
+        /// Seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// How fast an aggregator that only fails is left alone, and asked again.
+    Breaker {
+        /// Opportunities a second.
+        #[arg(long, default_value_t = 50)]
+        rate: u32,
+        /// Runs; each figure is printed.
+        #[arg(long, default_value_t = 3)]
+        runs: u64,
     },
     /// Memory of the agent at 4 events in 5 s, link up.
     Memory {
@@ -155,6 +185,75 @@ async fn main() -> anyhow::Result<ExitCode> {
                 "ms",
                 limit_ms,
             )?;
+        }
+        What::Decide {
+            opportunities,
+            load,
+        } => {
+            let mut scene = Scene::set().await?;
+            let _market = decide::market(&scene).await?;
+            let spread = decide::latency(&mut scene, opportunities, load, 1).await?;
+            let limit_ms = if load == 0 { 300.0 } else { 500.0 };
+            good &= limit(
+                format_args!("decision on the box, load {load}/s: {spread}; p99"),
+                spread.percentile(99).as_secs_f64() * 1e3,
+                "ms",
+                limit_ms,
+            )?;
+        }
+        What::DecideThroughput { rate, seconds } => {
+            let mut scene = Scene::set().await?;
+            let market = decide::market(&scene).await?;
+            let span = Duration::from_secs(seconds);
+            let outcome = decide::throughput(&mut scene, &market, rate, span).await?;
+            let (low, high) = outcome.resident_kib();
+            say(format_args!(
+                "decide at {rate}/s for {seconds} s: {} fed, {} decided in {:.1} s ({} filled, \
+                 {} twice), {} requests on {} connections; resident {low} to {high} KiB in the \
+                 second half",
+                outcome.fed,
+                outcome.decided,
+                outcome.wall.as_secs_f64(),
+                outcome.filled,
+                outcome.twice,
+                outcome.asked,
+                outcome.connections,
+            ))?;
+            good &= outcome.decided == outcome.fed && outcome.twice == 0;
+            good &= limit(
+                "decide, three aggregators",
+                outcome.us_per_decision(),
+                "us CPU per decision",
+                300.0,
+            )?;
+            good &= limit(
+                "decide, own time p99",
+                outcome.own_time_p99_s * 1e3,
+                "ms at most",
+                5.0,
+            )?;
+            // Flat: what an allocator breathes, not what a leak adds.
+            good &= limit(
+                "decide, resident memory in the second half grew by",
+                (high - low) as f64,
+                "KiB",
+                8.0 * 1024.0,
+            )?;
+        }
+        What::Breaker { rate, runs } => {
+            for _ in 0..runs {
+                let mut scene = Scene::set().await?;
+                let market = decide::market(&scene).await?;
+                let outcome = decide::breaker(&mut scene, &market, rate).await?;
+                say(format_args!(
+                    "breaker at {rate}/s: {} failing calls in {:.0} ms, asked again {:.1} s \
+                     after its recovery",
+                    outcome.failures,
+                    outcome.stopped_after.as_secs_f64() * 1e3,
+                    outcome.resumed_after.as_secs_f64(),
+                ))?;
+                good &= outcome.failures <= 20 || outcome.stopped_after <= Duration::from_secs(2);
+            }
         }
         What::Memory { seconds } => {
             let outcome =

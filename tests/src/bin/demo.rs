@@ -30,9 +30,10 @@ than Kafka's. The tests run on Mosquitto and Apache Kafka instead.";
 /// Exit code when the demo could not run to its end.
 const EXIT_BROKEN: u8 = 2;
 
-/// Boxes, agents, an MQTT broker with TLS, a collector and Kafka, all on this
-/// machine; shows what flows, and proves at its end that every answered event
-/// stands in the refined topics once. NOT FOR PRODUCTION.
+/// Boxes, agents, an MQTT broker with TLS, a collector, Kafka and an ad market
+/// of three aggregators, all on this machine; shows what flows, and proves at
+/// its end that every answered event stands in the refined topics once, and
+/// that no slot was decided twice. NOT FOR PRODUCTION.
 ///
 /// Exit codes: 0 clean; 1 something is missing or duplicated; 2 it could not
 /// run.

@@ -1,8 +1,9 @@
-//! The middleware of a box with a real agent: hands what its household does
-//! to the agent's socket, and keeps what it is answered.
+//! The middleware and player of a box with a real agent: hands what its
+//! household does to the agent's socket, keeps what it is answered, and shows
+//! the household what was decided.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -11,9 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use returnpath_collector::audit;
-use returnpath_shared::{Class, DeviceId, Ordinal, Urgency, wire::Event};
+use returnpath_shared::{
+    Class, DeviceId, Ordinal, Urgency,
+    wire::{Decision, Event, event},
+};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -28,6 +32,13 @@ use crate::fleet::{BoxFeed, latency::Latency};
 /// An agent that does not read its socket for this long is stuck.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
+/// Names the request to follow decisions; the others are numbered.
+const FOLLOW: &str = "follow";
+
+/// Breaks of which it is remembered when they were announced; a household has
+/// one before it and one ahead.
+const BREAKS_MAX: usize = 8;
+
 /// Totals of all middlewares, readable at any time.
 #[derive(Debug, Default)]
 pub(super) struct MiddlewareCounts {
@@ -35,6 +46,10 @@ pub(super) struct MiddlewareCounts {
     pub(super) durable: AtomicU64,
     pub(super) busy: AtomicU64,
     pub(super) proof_latency: Latency,
+    /// Decisions handed over.
+    pub(super) decisions: AtomicU64,
+    /// From handing in an opportunity to the decision of one of its slots.
+    pub(super) loop_latency: Latency,
 }
 
 /// Whether there is more to hand in.
@@ -65,6 +80,24 @@ struct Answer {
     reason: String,
 }
 
+/// A line from the agent.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Decision { decision: Box<Decision> },
+    Answer(Answer),
+}
+
+/// What a middleware waits for.
+#[derive(Default)]
+struct Waiting {
+    /// Requests without an answer; the agent bounds how many can be. Of urgent
+    /// ones it is known since when; other proof waits for its batch first.
+    requests: HashMap<String, Option<Instant>>,
+    /// The latest breaks that decisions are waited for, and since when.
+    breaks: VecDeque<(String, Instant)>,
+}
+
 impl Middleware {
     /// Hands in until feeding ends, then waits for the last answers.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
@@ -73,13 +106,13 @@ impl Middleware {
             .with_context(|| format!("connect to {}", self.socket.display()))?;
         let (reader, mut writer) = stream.into_split();
         let mut lines = BufReader::new(reader).lines();
-        // The agent bounds how many can wait. Of urgent ones it is known since
-        // when; other proof waits for its batch first.
-        let mut waiting: HashMap<String, Option<Instant>> = HashMap::new();
+        let mut waiting = Waiting::default();
         let mut requests = 0_u64;
+        let follow = json!({ "id": FOLLOW, "follow": "decisions" });
+        writer.write_all(format!("{follow}\n").as_bytes()).await?;
         loop {
             let goes = *self.feeding.borrow() == Feeding::Goes;
-            if !goes && waiting.is_empty() {
+            if !goes && waiting.requests.is_empty() {
                 return Ok(());
             }
             tokio::select! {
@@ -89,6 +122,7 @@ impl Middleware {
                 }
                 () = sleep(self.feed.wait()), if goes => {
                     for event in self.feed.take() {
+                        waiting.note_break(&event);
                         requests += 1;
                         let id = requests.to_string();
                         let line = request(&id, &event)?;
@@ -96,7 +130,7 @@ impl Middleware {
                             .await
                             .with_context(|| format!("{} does not read its socket", self.device))??;
                         let urgent = Urgency::of(&event) == Urgency::Urgent;
-                        waiting.insert(id, urgent.then(Instant::now));
+                        waiting.requests.insert(id, urgent.then(Instant::now));
                     }
                 }
                 changed = self.feeding.changed() => changed.context("the demo is gone")?,
@@ -104,14 +138,20 @@ impl Middleware {
         }
     }
 
-    async fn take(
-        &self,
-        line: &str,
-        waiting: &mut HashMap<String, Option<Instant>>,
-    ) -> anyhow::Result<()> {
-        let answer: Answer =
-            serde_json::from_str(line).with_context(|| format!("answer {line:?}"))?;
+    async fn take(&mut self, line: &str, waiting: &mut Waiting) -> anyhow::Result<()> {
+        let answer = match serde_json::from_str(line).with_context(|| format!("line {line:?}"))? {
+            Line::Decision { decision } => {
+                self.decided(*decision, waiting);
+                return Ok(());
+            }
+            Line::Answer(answer) => answer,
+        };
+        if answer.id == FOLLOW {
+            ensure!(answer.status == "following", "answer {line:?}");
+            return Ok(());
+        }
         let since = waiting
+            .requests
             .remove(&answer.id)
             .with_context(|| format!("answer {line:?} belongs to no request"))?;
         let class = match answer.status.as_str() {
@@ -145,6 +185,27 @@ impl Middleware {
             class,
         };
         self.answers.send(answer).await.context("the audit is gone")
+    }
+
+    fn decided(&mut self, decision: Decision, waiting: &Waiting) {
+        self.counts.decisions.fetch_add(1, Ordering::Relaxed);
+        let mut breaks = waiting.breaks.iter().rev();
+        if let Some((_, since)) = breaks.find(|(break_id, _)| *break_id == decision.break_id) {
+            let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.counts.loop_latency.record(ms);
+        }
+        self.feed.decided(decision);
+    }
+}
+
+impl Waiting {
+    fn note_break(&mut self, event: &Event) {
+        if let Some(event::Kind::AdOpportunity(ad)) = &event.kind {
+            if self.breaks.len() == BREAKS_MAX {
+                self.breaks.pop_front();
+            }
+            self.breaks.push_back((ad.break_id.clone(), Instant::now()));
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Reads along: everything that the refined topics are given, and every answer
-//! that a client got, into one audit. Owns the threads that this takes.
+//! that a client got, into one audit; and what was decided, into the funnel. Owns the threads that this takes.
 //!
 //! It sees each record once, as it comes, since the embedded Kafka keeps little.
 
@@ -25,10 +25,11 @@ use returnpath_collector::{
 };
 use returnpath_shared::{
     Kind, Stream, Urgency,
-    wire::{Refined, Rejected},
+    wire::{DecisionRecord, Refined, Rejected},
 };
 use tokio::sync::{mpsc, watch};
 
+use super::funnel::{Counting, Funnel};
 use crate::fleet::latency::{Latency, Percentiles};
 
 /// Facts on their way to the tally: enough to keep it busy, little enough to
@@ -65,6 +66,8 @@ pub(super) struct Seen {
     /// From the uptime of an opportunity or impression to its record being read
     /// here.
     pub(super) urgent_ads: Percentiles,
+    /// What became of the slots that were decided.
+    pub(super) funnel: Funnel,
     /// The latest events.
     pub(super) latest: VecDeque<Glimpse>,
 }
@@ -96,7 +99,33 @@ enum Fact {
 enum Record {
     Refined(Box<Refined>),
     Rejected(Box<Rejected>),
+    Decision(Box<DecisionRecord>),
     Unreadable(String),
+}
+
+/// What the records of a topic are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Holds {
+    Refined,
+    Rejected,
+    Decisions,
+}
+
+impl Holds {
+    fn decode(self, payload: &[u8]) -> Record {
+        let decoded = match self {
+            Self::Refined => Refined::decode(payload).map(|it| Record::Refined(Box::new(it))),
+            Self::Rejected => Rejected::decode(payload).map(|it| Record::Rejected(Box::new(it))),
+            Self::Decisions => DecisionRecord::decode(payload).map(|it| {
+                if it.what.is_some() {
+                    Record::Decision(Box::new(it))
+                } else {
+                    Record::Unreadable("it neither decides nor tells of anything".into())
+                }
+            }),
+        };
+        decoded.unwrap_or_else(|error| Record::Unreadable(error.to_string()))
+    }
 }
 
 /// The running threads.
@@ -115,10 +144,18 @@ impl ReadAlong {
         kafka: &kafka::Config,
         answers: mpsc::Receiver<Answer>,
     ) -> anyhow::Result<Self> {
-        let refined = Stream::ALL.map(|stream| kafka.topics.refined(stream).to_owned());
-        let rejected = kafka.topics.rejected.clone();
-        let mut topics = refined.to_vec();
-        topics.push(rejected.clone());
+        let refined = Stream::ALL.map(|stream| (kafka.topics.refined(stream), Holds::Refined));
+        let read_topics: Vec<_> = refined
+            .into_iter()
+            .chain([
+                (kafka.topics.rejected.as_str(), Holds::Rejected),
+                (kafka.topics.decisions.as_str(), Holds::Decisions),
+            ])
+            .collect();
+        let topics: Vec<_> = read_topics
+            .iter()
+            .map(|(topic, _)| (*topic).to_owned())
+            .collect();
 
         let stop = Arc::new(AtomicBool::new(false));
         let (facts, incoming) = sync_channel(FACTS_WAITING_MAX);
@@ -129,7 +166,7 @@ impl ReadAlong {
                 Ok(())
             }
         })?];
-        for topic in &topics {
+        for (topic, holds) in read_topics {
             let mut reader = TopicReader::open(
                 kafka,
                 "demo-audit",
@@ -140,9 +177,8 @@ impl ReadAlong {
             )
             .with_context(|| format!("read {topic}"))?;
             let (facts, stop) = (facts.clone(), Arc::clone(&stop));
-            let holds_refined = *topic != rejected;
             readers.push(spawn(topic, move || {
-                read(&mut reader, holds_refined, &facts, &stop)
+                read(&mut reader, holds, &facts, &stop)
             })?);
         }
         let (published, seen) = watch::channel(Seen::default());
@@ -208,7 +244,7 @@ fn hand_on(mut answers: mpsc::Receiver<Answer>, facts: &SyncSender<Fact>) {
 
 fn read(
     reader: &mut TopicReader,
-    holds_refined: bool,
+    holds: Holds,
     facts: &SyncSender<Fact>,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
@@ -218,16 +254,11 @@ fn read(
             continue;
         };
         let payload = record.payload().unwrap_or_default();
-        let what = if holds_refined {
-            Refined::decode(payload).map(|it| Record::Refined(Box::new(it)))
-        } else {
-            Rejected::decode(payload).map(|it| Record::Rejected(Box::new(it)))
-        };
         let fact = Fact::Record {
             topic: topic.clone(),
             partition: record.partition(),
             offset: record.offset(),
-            what: what.unwrap_or_else(|error| Record::Unreadable(error.to_string())),
+            what: holds.decode(payload),
         };
         if facts.send(fact).is_err() {
             break;
@@ -239,6 +270,7 @@ fn read(
 #[derive(Default)]
 struct Audit {
     tally: Tally,
+    decisions: Counting,
     urgent_ads: Latency,
     seen: Seen,
 }
@@ -296,6 +328,7 @@ impl Audit {
                 self.glimpse(topic, &refined);
             }
             Record::Rejected(rejected) => self.tally.rejected(&rejected),
+            Record::Decision(record) => self.decisions.record(*record),
             Record::Unreadable(error) => self.unreadable(topic, &error),
         }
     }
@@ -333,6 +366,7 @@ impl Audit {
         self.seen.outstanding = verdict.missing();
         self.seen.duplicated = verdict.duplicated();
         self.seen.urgent_ads = self.urgent_ads.percentiles();
+        self.seen.funnel = self.decisions.funnel();
         verdict
     }
 }

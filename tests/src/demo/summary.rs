@@ -8,7 +8,11 @@ use std::{
 use returnpath_collector::audit::{BoxVerdict, ClassVerdict};
 use serde::Serialize;
 
-use super::{read_along::Heard, view::ms};
+use super::{
+    funnel::Funnel,
+    read_along::Heard,
+    view::{self, ms},
+};
 use crate::fleet::{FleetCounts, latency::Percentiles};
 
 /// Boxes with findings that are named.
@@ -18,8 +22,8 @@ const BOXES_NAMED_MAX: usize = 20;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Nothing missing, nothing twice, nothing unreadable, and enough flowed
-    /// to say so.
+    /// Nothing missing, nothing twice, nothing unreadable, no slot decided
+    /// twice, no decision without its record, and enough flowed to say so.
     pub clean: bool,
     /// Seconds for which the boxes were fed.
     pub fed_s: u64,
@@ -49,6 +53,13 @@ pub struct Summary {
     pub records: BTreeMap<String, u64>,
     /// From an opportunity or impression to its record being read.
     pub urgent_ads_readable: Percentiles,
+    /// From opportunity to completed ad.
+    pub decisions: Funnel,
+    /// Openings of breakers that were seen, by aggregator.
+    pub breaker_openings: BTreeMap<String, u64>,
+    /// From an opportunity on an agent's socket to a decision on it; for
+    /// simulated boxes it stands in `fleet`.
+    pub agents_decided: Percentiles,
     /// What the simulated boxes counted.
     pub fleet: FleetCounts,
     /// Boxes with findings, at most 20.
@@ -62,6 +73,8 @@ pub(super) struct Run {
     pub(super) boxes: u32,
     pub(super) seed: u64,
     pub(super) fleet: FleetCounts,
+    pub(super) agents_decided: Percentiles,
+    pub(super) breaker_openings: BTreeMap<String, u64>,
 }
 
 impl Summary {
@@ -74,7 +87,11 @@ impl Summary {
         // A run without events proves nothing.
         let flowed = all.arrived > 0 && proof.arrived > 0;
         Self {
-            clean: verdict.is_clean() && seen.unreadable == 0 && flowed,
+            clean: verdict.is_clean()
+                && seen.unreadable == 0
+                && seen.funnel.decided_twice == 0
+                && seen.funnel.without_record == 0
+                && flowed,
             fed_s: run.fed_s,
             agents: run.agents,
             boxes: run.boxes,
@@ -89,6 +106,9 @@ impl Summary {
             unreadable: seen.unreadable,
             records: seen.records,
             urgent_ads_readable: seen.urgent_ads,
+            decisions: seen.funnel,
+            breaker_openings: run.breaker_openings,
+            agents_decided: run.agents_decided,
             fleet: run.fleet,
             findings: verdict
                 .boxes
@@ -137,6 +157,21 @@ impl Summary {
             ms(self.fleet.proof_answered.p99_ms_max),
             ms(self.urgent_ads_readable.p50_ms_max),
             ms(self.urgent_ads_readable.p99_ms_max),
+        )?;
+        writeln!(
+            out,
+            "\n{}\n\
+             decision on the box within {} (p50), {} (p99) of the opportunity, \
+             on an agent's socket within {} (p50), {} (p99)\n\
+             slots decided twice {}, decisions without a record {}, decisions refused by boxes {}",
+            view::funnel(&self.decisions, &self.breaker_openings),
+            ms(self.fleet.decided.p50_ms_max),
+            ms(self.fleet.decided.p99_ms_max),
+            ms(self.agents_decided.p50_ms_max),
+            ms(self.agents_decided.p99_ms_max),
+            self.decisions.decided_twice,
+            self.decisions.without_record,
+            self.fleet.decisions_refused,
         )?;
         for (what, counts) in [("rejected", &self.rejected), ("declared", &self.declared)] {
             for (reason, count) in counts {
@@ -213,6 +248,14 @@ mod tests {
     }
 
     fn summary(answers: &[Answer], records: &[Refined], unreadable: u64) -> Summary {
+        let seen = Seen {
+            unreadable,
+            ..Seen::default()
+        };
+        summary_of(answers, records, seen)
+    }
+
+    fn summary_of(answers: &[Answer], records: &[Refined], seen: Seen) -> Summary {
         let mut tally = Tally::new();
         for answer in answers {
             tally.answered(answer);
@@ -220,16 +263,14 @@ mod tests {
         for record in records {
             tally.refined(record).unwrap();
         }
-        let seen = Seen {
-            unreadable,
-            ..Seen::default()
-        };
         let run = Run {
             fed_s: 1,
             agents: 0,
             boxes: 1,
             seed: 1,
             fleet: FleetCounts::default(),
+            agents_decided: Percentiles::default(),
+            breaker_openings: BTreeMap::new(),
         };
         let verdict = tally.verdict();
         Summary::new(run, Heard { verdict, seen })
@@ -255,6 +296,27 @@ mod tests {
         assert!(!duplicated.clean);
         assert_eq!(duplicated.duplicated, 1);
         assert!(!summary(&answers, &records, 1).clean);
+    }
+
+    #[test]
+    fn a_slot_decided_twice_or_a_decision_without_a_record_is_not_clean() {
+        let twice = Funnel {
+            decided_twice: 1,
+            ..Funnel::default()
+        };
+        let without_record = Funnel {
+            without_record: 1,
+            ..Funnel::default()
+        };
+        for funnel in [twice, without_record] {
+            let answers = [answer(1, Class::Ordinary), answer(2, Class::Proof)];
+            let records = [refined(1, tune()), refined(2, impression())];
+            let seen = Seen {
+                funnel,
+                ..Seen::default()
+            };
+            assert!(!summary_of(&answers, &records, seen).clean);
+        }
     }
 
     #[test]

@@ -2,12 +2,16 @@
 //! every few seconds elsewhere. Rendering is pure; [`View`] only writes.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     io::{self, IsTerminal as _, Write},
     time::{Duration, Instant},
 };
 
-use super::read_along::Seen;
+use super::{
+    funnel::{AggregatorFunnel, Funnel},
+    read_along::Seen,
+};
 use crate::fleet::{FleetCounts, latency::Percentiles};
 
 /// Lines are rarer than screens: they stay.
@@ -22,6 +26,9 @@ pub(super) struct Frame {
     pub(super) boxes: u32,
     pub(super) agents_answered: u64,
     pub(super) agents_proof: Percentiles,
+    pub(super) agents_decisions: u64,
+    pub(super) agents_decided: Percentiles,
+    pub(super) breaker_openings: BTreeMap<String, u64>,
     pub(super) fleet: FleetCounts,
     pub(super) seen: Seen,
     /// Events answered a second, over the last frames.
@@ -101,7 +108,8 @@ fn line(frame: &Frame) -> String {
     let seen = &frame.seen;
     format!(
         "{:>3} s  {}: {} events answered ({}/s), {} read, {} outstanding, {} duplicated; \
-         {} batches receipted, {} sent again",
+         {} batches receipted, {} sent again; \
+         {} opportunities, {} slots filled, {} shown, {} completed",
         frame.elapsed.as_secs(),
         frame.stage,
         seen.answered,
@@ -111,6 +119,10 @@ fn line(frame: &Frame) -> String {
         seen.duplicated,
         frame.fleet.batches_receipted,
         frame.fleet.batches_resent,
+        seen.funnel.opportunities,
+        seen.funnel.filled,
+        seen.funnel.shown,
+        seen.funnel.completed,
     )
 }
 
@@ -151,6 +163,20 @@ urgent ads    readable in Kafka within {urgent50} (p50), {urgent99} (p99) of hap
         urgent50 = ms(seen.urgent_ads.p50_ms_max),
         urgent99 = ms(seen.urgent_ads.p99_ms_max),
     );
+    let _ = writeln!(
+        text,
+        "\
+ad decisions  on the box within {} (p50), {} (p99) of the opportunity; {} refused
+              on an agent's socket within {} (p50), {} (p99) ({} decisions)
+{}",
+        ms(fleet.decided.p50_ms_max),
+        ms(fleet.decided.p99_ms_max),
+        fleet.decisions_refused,
+        ms(frame.agents_decided.p50_ms_max),
+        ms(frame.agents_decided.p99_ms_max),
+        frame.agents_decisions,
+        funnel(&seen.funnel, &frame.breaker_openings),
+    );
     for (topic, records) in &seen.records {
         let _ = writeln!(text, "{topic:<13} {records} records");
     }
@@ -167,6 +193,63 @@ urgent ads    readable in Kafka within {urgent50} (p50), {urgent99} (p99) of hap
         );
     }
     text
+}
+
+/// The funnel as a table: all slots first, then by aggregator.
+pub(super) fn funnel(funnel: &Funnel, breaker_openings: &BTreeMap<String, u64>) -> String {
+    let mut text = format!(
+        "opportunities {}, slots {}; not shown: {} by a fault, {} in vain; skipped {}\n\n",
+        funnel.opportunities, funnel.decided, funnel.failed, funnel.expired, funnel.skipped,
+    );
+    let titles = [
+        "asked", "offered", "filled", "pushed", "acked", "shown", "complete", "failures",
+    ];
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{}", row("ads", &titles.map(str::to_owned)));
+    let sum = |part: fn(&AggregatorFunnel) -> u64| funnel.aggregators.values().map(part).sum();
+    let all: [u64; 8] = [
+        sum(|it| it.asked),
+        sum(|it| it.offered),
+        funnel.filled,
+        funnel.pushed,
+        funnel.acknowledged,
+        funnel.shown,
+        funnel.completed,
+        sum(|it| it.failures),
+    ];
+    let _ = writeln!(text, "{}", row("all", &all.map(|count| count.to_string())));
+    for (name, part) in &funnel.aggregators {
+        let counts = [
+            part.asked,
+            part.offered,
+            part.filled,
+            part.pushed,
+            part.acknowledged,
+            part.shown,
+            part.completed,
+            part.failures,
+        ];
+        let _ = write!(
+            text,
+            "{}",
+            row(name, &counts.map(|count| count.to_string()))
+        );
+        let openings = breaker_openings.get(name).copied().unwrap_or_default();
+        if openings + part.left_alone > 0 {
+            let _ = write!(
+                text,
+                "  breaker opened {openings} times, spared {} calls",
+                part.left_alone
+            );
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn row(name: &str, cells: &[String]) -> String {
+    let cells = cells.iter().map(|cell| format!(" {cell:>8}"));
+    format!("{name:<13}{}", cells.collect::<String>())
 }
 
 /// A bound of a latency class.
@@ -194,6 +277,29 @@ mod tests {
         assert!(text.contains("rp.ads        42 records"), "{text}");
         assert!(text.contains("7 outstanding"), "{text}");
         assert!(line(&frame).contains("7 outstanding"));
+    }
+
+    #[test]
+    fn the_funnel_has_a_row_for_each_aggregator_and_says_whose_breaker_opened() {
+        let mut counts = Funnel {
+            opportunities: 3,
+            filled: 2,
+            ..Funnel::default()
+        };
+        let west = AggregatorFunnel {
+            asked: 9,
+            left_alone: 4,
+            ..AggregatorFunnel::default()
+        };
+        counts.aggregators.insert("west".into(), west);
+        counts
+            .aggregators
+            .insert("east".into(), AggregatorFunnel::default());
+        let text = funnel(&counts, &BTreeMap::from([("west".to_owned(), 1)]));
+        assert!(text.starts_with("opportunities 3,"), "{text}");
+        let row_of = |name| text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(row_of("west").ends_with("breaker opened 1 times, spared 4 calls"));
+        assert!(row_of("east").ends_with('0'));
     }
 
     #[test]

@@ -170,6 +170,29 @@ impl Viewer {
         self
     }
 
+    /// The first seed from `seed` on whose household, following decisions at
+    /// this speed, is told of a break before `by`. Where many have none, `seed`.
+    #[must_use]
+    pub fn seed_before_a_break(
+        lineup: &Arc<Lineup>,
+        seed: u64,
+        from: Moment,
+        by: Moment,
+        speed: u32,
+    ) -> u64 {
+        // A third has one within ten minutes of an evening.
+        const TRIES: u64 = 100;
+        let is_told = |seed: &u64| {
+            let viewer = Self::new(Arc::clone(lineup), *seed, from);
+            let happened = viewer.following_decisions(speed).advance(by);
+            happened
+                .iter()
+                .any(|it| matches!(it.event.kind, Some(event::Kind::AdOpportunity(_))))
+        };
+        let mut seeds = (0..TRIES).map(|more| seed.wrapping_add(more));
+        seeds.find(is_told).unwrap_or(seed)
+    }
+
     /// The box was given a decision. Shown when its slot is reached, if that is
     /// still to come and the viewer is still there.
     pub fn decided(&mut self, decision: Decision) {
