@@ -1,5 +1,7 @@
 //! Events as middleware writes them: JSON, not our types.
 
+use returnpath_agent::clock;
+use returnpath_shared::wire;
 use serde_json::{Value, json};
 
 /// A tune to a channel: ordinary.
@@ -17,6 +19,40 @@ pub(crate) fn opportunity(break_id: &str) -> Value {
         "startUptimeMs": "600000",
         "durationMs": 30_000,
         "source": "SOURCE_LIVE",
+    }})
+}
+
+/// Signals a break with these slots, in ms, that starts `lead_ms` from now:
+/// ordinary, urgent.
+pub(crate) fn ad_break(break_id: &str, lead_ms: u64, slots_ms: &[u32]) -> Value {
+    json!({"adOpportunity": {
+        "breakId": break_id,
+        "startUptimeMs": (clock::uptime_ms() + lead_ms).to_string(),
+        "durationMs": slots_ms.iter().sum::<u32>(),
+        "slotDurationsMs": slots_ms,
+        "channel": {"networkId": 9018, "transportStreamId": 4164, "serviceId": 2},
+        "source": "SOURCE_LIVE",
+    }})
+}
+
+/// What happened to an ad, `KIND_…`: proof.
+pub(crate) fn ad(kind: &str, decision: &wire::Decision) -> Value {
+    let creative = decision.creative.clone().unwrap_or_default();
+    json!({"adEvent": {
+        "kind": kind,
+        "decisionId": decision.decision_id,
+        "breakId": decision.break_id,
+        "slot": decision.slot,
+        "creativeId": creative.creative_id,
+    }})
+}
+
+/// A viewer's choice about personalised ads, `CHOICE_…`: proof, urgent.
+pub(crate) fn consent_to_ads(client_id: &str, choice: &str) -> Value {
+    json!({"clientId": client_id, "consent": {
+        "measurement": "CHOICE_OPTED_IN",
+        "personalisedAds": choice,
+        "version": "2026-11",
     }})
 }
 
@@ -47,13 +83,20 @@ pub(crate) fn custom(name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use returnpath_shared::{check, wire};
+    use returnpath_shared::check;
 
     #[test]
     fn the_events_that_tests_hand_in_are_good() {
+        let decision = wire::Decision {
+            decision_id: "d".to_owned(),
+            ..wire::Decision::default()
+        };
         for event in [
             tune(1),
             opportunity("b"),
+            ad_break("b", 1_000, &[30_000, 15_000]),
+            ad("KIND_START", &decision),
+            consent_to_ads("c", "CHOICE_OPTED_IN"),
             impression("d"),
             quartile("d"),
             consent("c"),

@@ -3,16 +3,25 @@
 //! by `kcat`. Needs what `tests/install` installs and the built binaries;
 //! `tests/run` sees to both.
 
+mod ad_loop;
 mod box_faults;
 mod brokers;
 mod collector_faults;
+mod decide_faults;
+mod decided;
+mod decision_box;
+mod decision_trust;
+mod decision_viewer;
 mod delivery;
 mod envelope;
 mod event;
 mod fleet;
 mod flow;
 mod kafka_faults;
+mod market;
+mod market_faults;
 mod presence;
+mod pushes;
 mod rejection;
 mod scene;
 mod trust;

@@ -16,8 +16,9 @@ use returnpath_shared::{DeviceId, Epoch, ProofKey, wire};
 use returnpath_tests::{
     agent::{Agent, Settings},
     client::Client,
-    collector::{Collector, Surroundings},
+    collector::{Collector, Deciding, Surroundings},
     kafka::Lease,
+    market::{AggregatorSettings, Market, Terms},
     mosquitto::Mosquitto,
     mqtt_client::MqttClient,
     pki::DevelopmentPki,
@@ -35,6 +36,13 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 /// Longer than any test takes.
 const CERTIFICATES_VALID: Duration = Duration::from_secs(24 * 3_600);
 
+/// Seed of every market: the same offers in every run.
+const MARKET_SEED: u64 = 4;
+
+/// How long aggregators have, in ms: as long as tests hold an answer back, and
+/// more on a loaded machine.
+const DEADLINE_MS: u32 = 3_000;
+
 /// What a test has at hand.
 pub(crate) struct Scene {
     pub(crate) kafka: Lease,
@@ -42,8 +50,11 @@ pub(crate) struct Scene {
     pub(crate) pki: DevelopmentPki,
     directory: PathBuf,
     topic_prefix: String,
-    /// Never run: its commands make the topics and audit.
-    operator: Collector,
+    /// Never run: its commands make the topics, audit and show decisions.
+    pub(crate) operator: Collector,
+    market: Option<Market>,
+    /// How collectors decide that are made from now on; once a market is open.
+    pub(crate) deciding: Option<Deciding>,
 }
 
 /// What a box may have lost.
@@ -114,6 +125,8 @@ impl Scene {
             directory,
             topic_prefix,
             operator,
+            market: None,
+            deciding: None,
         };
         let output = scene.operator.command(&["topics"]).await?;
         ensure!(
@@ -126,15 +139,61 @@ impl Scene {
         Ok(scene)
     }
 
+    /// Opens an ad market, which collectors made from now on ask.
+    pub(crate) async fn open_market(
+        &mut self,
+        aggregators: &[AggregatorSettings],
+    ) -> anyhow::Result<()> {
+        let terms = Terms {
+            deadline_ms: DEADLINE_MS,
+            ..Terms::default()
+        };
+        self.open_market_on(aggregators, &terms).await
+    }
+
+    /// The same, on these terms.
+    pub(crate) async fn open_market_on(
+        &mut self,
+        aggregators: &[AggregatorSettings],
+        terms: &Terms,
+    ) -> anyhow::Result<()> {
+        let directory = self.directory.join("market");
+        let market = Market::open(&self.pki, &directory, MARKET_SEED, aggregators).await?;
+        let mut deciding = Deciding::of(&market, &self.pki, terms);
+        deciding.budget_ms = terms.deadline_ms;
+        self.deciding = Some(deciding);
+        self.market = Some(market);
+        Ok(())
+    }
+
+    /// The market that was opened.
+    pub(crate) fn market(&self) -> anyhow::Result<&Market> {
+        self.market.as_ref().context("no market was opened")
+    }
+
     /// A collector called `collector-a` or `collector-b`, not started.
     pub(crate) fn collector(&self, name: &str) -> anyhow::Result<Collector> {
-        let surroundings = Surroundings {
+        let surroundings = self.surroundings();
+        let collector = Collector::prepare(name, &self.directory, &self.pki, &surroundings)?;
+        self.configure(&collector)?;
+        Ok(collector)
+    }
+
+    /// Has a collector decide as the scene says now, from its next start on.
+    pub(crate) fn configure(&self, collector: &Collector) -> anyhow::Result<()> {
+        match &self.deciding {
+            Some(deciding) => collector.decides(&self.pki, &self.surroundings(), deciding),
+            None => Ok(()),
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
             kafka: self.kafka.address(),
             topic_prefix: self.topic_prefix.clone(),
             mqtt_port: self.mosquitto.port(),
             authority: self.pki.authority(),
-        };
-        Collector::prepare(name, &self.directory, &self.pki, &surroundings)
+        }
     }
 
     /// `collector-a`, started and ready.

@@ -1,0 +1,391 @@
+//! Decide and refine killed between every two steps of the way back: one slot
+//! gets one decision, and the box gets it.
+//!
+//! Two collectors share the work, so that each step can be stopped alone:
+//! `collector-a` bridges (and mostly refines), `collector-b` decides.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use returnpath_shared::wire::{self, NoFill, Stage};
+use returnpath_tests::{
+    agent::Agent, client::Client, collector::Collector, market::Behaviour, player::Player,
+    wait::wait_until,
+};
+
+use crate::{
+    decided::{Story, reached, replay, stories},
+    event,
+    market::{self, TROUBLED},
+    pushes::Pushes,
+    scene::{Losses, Scene, play},
+};
+
+/// Breaks begin so much later that a killed collector's sessions may time out.
+const LEAD_MS: u64 = 300_000;
+
+/// How long the troubled aggregator keeps decide waiting: long enough to act
+/// while it asks, within the deadline of the aggregators under test.
+const HOLD: Duration = Duration::from_secs(1);
+
+const STEP_LIMIT: Duration = Duration::from_secs(60);
+
+/// One box and two collectors.
+struct Loop {
+    /// `collector-a`.
+    front: Collector,
+    /// `collector-b`.
+    decide: Collector,
+    agent: Agent,
+    client: Client,
+    player: Player,
+    pushes: Pushes,
+}
+
+impl Loop {
+    /// Everything but the collectors is running.
+    async fn set(scene: &mut Scene) -> anyhow::Result<Self> {
+        scene.open_market(&market::three()).await?;
+        let agent = scene.running_agent("box-1").await?;
+        Ok(Self {
+            front: scene.collector("collector-a")?,
+            decide: scene.collector("collector-b")?,
+            client: scene.client(&agent).await?,
+            player: Player::follow(&agent).await?,
+            pushes: Pushes::watch(scene).await?,
+            agent,
+        })
+    }
+
+    async fn signal(&mut self, break_id: &str) -> anyhow::Result<()> {
+        let opportunity = event::ad_break(break_id, LEAD_MS, &[30_000]);
+        self.client.expect("accepted", &opportunity).await?;
+        Ok(())
+    }
+
+    /// The box has the decision of `break_id`, shows it, and everyone knows.
+    /// Returns what was pushed for it, all of it the same.
+    async fn comes_to_its_end(&mut self, scene: &Scene, break_id: &str) -> anyhow::Result<usize> {
+        let decision = self.player.decision(break_id, 0).await?.decision;
+        let id = &decision.decision_id;
+        let shown = event::ad("KIND_START", &decision);
+        self.client.expect("durable", &shown).await?;
+        let all = [Stage::Pushed, Stage::Acknowledged, Stage::Shown];
+        let story = reached(scene, id, &all).await?;
+        assert_eq!(story.stages.len(), all.len(), "{:?}", story.stages);
+        assert_eq!(story.decision()?, decision);
+        let handed = self.player.handed();
+        let times = handed.iter().filter(|one| one.decision.decision_id == *id);
+        assert_eq!(times.count(), 1, "handed over more than once: {handed:?}");
+        self.pushed_as_recorded(id, &story)
+    }
+
+    /// Everything that was pushed for a decision is what was recorded, to the
+    /// byte.
+    fn pushed_as_recorded(&self, id: &str, story: &Story) -> anyhow::Result<usize> {
+        use prost::Message as _;
+        let signed = story.decided.signed.clone().context("nothing was signed")?;
+        let recorded = signed.encode_to_vec();
+        let pushed = self.pushes.of(id);
+        for one in &pushed {
+            ensure!(one.payload == recorded, "{one:?} is not {recorded:?}");
+        }
+        Ok(pushed.len())
+    }
+}
+
+/// Waits until `topic` has so many records.
+async fn stands_in(scene: &Scene, topic: &str, count: usize) -> anyhow::Result<()> {
+    let topic = scene.topic(topic);
+    wait_until(
+        &format!("{count} records in {topic}"),
+        STEP_LIMIT,
+        async || {
+            let found = scene.kafka.records(&topic).await?.len();
+            ensure!(found >= count, "{found}");
+            Ok(())
+        },
+    )
+    .await
+}
+
+/// Has the troubled aggregator hold its answers back.
+async fn holds(scene: &Scene) -> anyhow::Result<()> {
+    let troubled = scene.market()?.aggregator(TROUBLED)?;
+    troubled.behave(Behaviour::Slow(HOLD)).await
+}
+
+/// Waits until the troubled aggregator has been asked `count` times.
+async fn is_asked(scene: &Scene, count: u64) -> anyhow::Result<()> {
+    let troubled = scene.market()?.aggregator(TROUBLED)?;
+    wait_until("the aggregator to be asked", STEP_LIMIT, async || {
+        let asked = troubled.counts().asked;
+        ensure!(asked >= count, "{asked} of {count}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn refine_killed_before_and_after_it_reads_an_opportunity() -> anyhow::Result<()> {
+    play("refine-killed", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge").await?;
+        it.signal("break-1").await?;
+        stands_in(scene, "raw", 1).await?;
+        // Killed once its opportunity stands, and again while it is asked for.
+        it.decide.start_roles("refine").await?;
+        stands_in(scene, "opportunities", 1).await?;
+        it.decide.kill()?;
+        holds(scene).await?;
+        it.decide.start_roles("refine,decide").await?;
+        is_asked(scene, 1).await?;
+        it.decide.kill()?;
+        let troubled = scene.market()?.aggregator(TROUBLED)?;
+        troubled.behave(Behaviour::Fine).await?;
+        it.decide.start_roles("refine,decide").await?;
+        it.comes_to_its_end(scene, "break-1").await?;
+        ends_well(scene, 1).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn decide_killed_before_it_reads_an_opportunity() -> anyhow::Result<()> {
+    play("decide-killed-before", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        it.decide.kill()?;
+        it.signal("break-1").await?;
+        stands_in(scene, "opportunities", 1).await?;
+        it.decide.start_roles("decide").await?;
+        it.comes_to_its_end(scene, "break-1").await?;
+        ends_well(scene, 1).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn decide_killed_while_it_asks() -> anyhow::Result<()> {
+    play("decide-killed-asking", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        holds(scene).await?;
+        for (turn, break_id) in (1..).zip(["break-1", "break-2"]) {
+            it.signal(break_id).await?;
+            // Asked once before it is killed, and once after.
+            is_asked(scene, 2 * turn - 1).await?;
+            it.decide.kill()?;
+            let recorded = stories(scene).await?.len();
+            assert_eq!(recorded as u64, turn - 1, "recorded before it was answered");
+            it.decide.start_roles("decide").await?;
+            is_asked(scene, 2 * turn).await?;
+            it.comes_to_its_end(scene, break_id).await?;
+        }
+        ends_well(scene, 2).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn decide_killed_between_its_record_and_the_push() -> anyhow::Result<()> {
+    play("decide-killed-recorded", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        holds(scene).await?;
+        it.signal("break-1").await?;
+        is_asked(scene, 1).await?;
+        // Recorded it can be, pushed it cannot.
+        scene.mosquitto.kill()?;
+        let id = only_decision(scene).await?;
+        assert!(!stories(scene).await?[&id].has(Stage::Pushed));
+        it.decide.kill()?;
+        scene.mosquitto.resume().await?;
+        it.pushes = Pushes::watch(scene).await?;
+        it.decide.start_roles("decide").await?;
+        assert_eq!(it.comes_to_its_end(scene, "break-1").await?, 1);
+        let asked = scene.market()?.aggregator(TROUBLED)?.counts().asked;
+        assert_eq!(asked, 1, "what is recorded is not asked for again");
+        ends_well(scene, 1).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn decide_killed_between_the_push_and_its_acknowledgement() -> anyhow::Result<()> {
+    play("decide-killed-pushed", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        holds(scene).await?;
+        it.signal("break-1").await?;
+        is_asked(scene, 1).await?;
+        // What the box answers does not reach Kafka.
+        it.front.kill()?;
+        let decision = it.player.decision("break-1", 0).await?.decision;
+        let id = &decision.decision_id;
+        let story = reached(scene, id, &[Stage::Pushed]).await?;
+        assert!(!story.has(Stage::Acknowledged), "{:?}", story.stages);
+        for times in 2..=3 {
+            it.decide.kill()?;
+            it.decide.start_roles("decide").await?;
+            it.pushes.wait_for(id, times).await?;
+        }
+        it.front.start_roles("bridge,refine").await?;
+        let pushed = it.comes_to_its_end(scene, "break-1").await?;
+        assert!(pushed >= 3, "{pushed}");
+        let asked = scene.market()?.aggregator(TROUBLED)?.counts().asked;
+        assert_eq!(asked, 1, "what is recorded is not asked for again");
+        ends_well(scene, 1).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn decide_killed_after_the_acknowledgement_pushes_nothing_again() -> anyhow::Result<()> {
+    play("decide-killed-acknowledged", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        it.signal("break-1").await?;
+        let first = it.player.decision("break-1", 0).await?.decision;
+        reached(scene, &first.decision_id, &[Stage::Acknowledged]).await?;
+        it.decide.kill()?;
+        it.decide.start_roles("decide").await?;
+        // A later one has passed, so a second push of the first would have.
+        it.signal("break-2").await?;
+        it.comes_to_its_end(scene, "break-2").await?;
+        assert_eq!(it.comes_to_its_end(scene, "break-1").await?, 1);
+        ends_well(scene, 2).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn decide_killed_between_the_impression_and_its_record() -> anyhow::Result<()> {
+    play("decide-killed-shown", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        it.signal("break-1").await?;
+        let first = it.player.decision("break-1", 0).await?.decision;
+        reached(scene, &first.decision_id, &[Stage::Acknowledged]).await?;
+        it.decide.kill()?;
+        let ads = scene.kafka.records(&scene.topic("ads")).await?.len();
+        it.client
+            .expect("durable", &event::ad("KIND_START", &first))
+            .await?;
+        it.client
+            .expect("durable", &event::ad("KIND_COMPLETE", &first))
+            .await?;
+        stands_in(scene, "ads", ads + 2).await?;
+        it.decide.start_roles("decide").await?;
+        let all = [
+            Stage::Pushed,
+            Stage::Acknowledged,
+            Stage::Shown,
+            Stage::Completed,
+        ];
+        let story = reached(scene, &first.decision_id, &all).await?;
+        assert_eq!(story.stages.len(), all.len(), "{:?}", story.stages);
+        ends_well(scene, 1).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn decide_killed_again_and_again_decides_every_slot_once() -> anyhow::Result<()> {
+    play("decide-killed-often", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        const ROUNDS: usize = 4;
+        const BREAKS: usize = 5;
+        let name = |round, number| format!("break-{round}-{number}");
+        for round in 0..ROUNDS {
+            for number in 0..BREAKS {
+                it.signal(&name(round, number)).await?;
+            }
+            // Wherever it is with them.
+            it.decide.kill()?;
+            it.decide.start_roles("decide").await?;
+        }
+        for round in 0..ROUNDS {
+            for number in 0..BREAKS {
+                it.comes_to_its_end(scene, &name(round, number)).await?;
+            }
+        }
+        it.agent.check_running()?;
+        ends_well(scene, ROUNDS * BREAKS).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_opportunity_found_too_late_expires_with_a_record() -> anyhow::Result<()> {
+    play("decide-too-late", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        let opportunity = event::ad_break("break-1", 0, &[500]);
+        it.client.expect("accepted", &opportunity).await?;
+        stands_in(scene, "opportunities", 1).await?;
+        wait_until("the slot to be past", STEP_LIMIT, async || {
+            let now = returnpath_agent::clock::uptime_ms();
+            let start: u64 = opportunity["adOpportunity"]["startUptimeMs"]
+                .as_str()
+                .context("its start")?
+                .parse()?;
+            // Later than the slot's start by more than decide's `late_ms`.
+            ensure!(now > start + 3_000, "{now}");
+            Ok(())
+        })
+        .await?;
+        it.decide.start_roles("decide").await?;
+        let id = only_decision(scene).await?;
+        let story = &stories(scene).await?[&id];
+        let choice = story.decided.choice.unwrap_or_default();
+        assert_eq!(choice.no_fill(), NoFill::Expired);
+        assert_eq!(story.decided.signed, None);
+        let asked = scene.market()?.aggregators().iter();
+        assert_eq!(asked.map(|one| one.counts().asked).sum::<u64>(), 0);
+        it.signal("break-2").await?;
+        it.comes_to_its_end(scene, "break-2").await?;
+        assert!(it.pushes.of(&id).is_empty(), "it was pushed");
+        ends_well(scene, 2).await
+    })
+    .await
+}
+
+/// Waits for the one decision that is recorded.
+async fn only_decision(scene: &Scene) -> anyhow::Result<String> {
+    wait_until("a decision to be recorded", STEP_LIMIT, async || {
+        let all = stories(scene).await?;
+        ensure!(all.len() == 1, "{} are", all.len());
+        all.into_keys().next().context("there is one")
+    })
+    .await
+}
+
+/// So many slots were decided, once each; the audit is content.
+async fn ends_well(scene: &Scene, decided: usize) -> anyhow::Result<()> {
+    let all = stories(scene).await?;
+    assert_eq!(all.len(), decided, "{:?}", all.keys());
+    assert_eq!(replay(scene).await?, decided as u64);
+    for aggregator in scene.market()?.aggregators() {
+        let counts = aggregator.counts();
+        assert_eq!(
+            counts.not_understood,
+            0,
+            "{}: {counts:?}",
+            aggregator.name()
+        );
+    }
+    let of_nobody = |decision: &wire::Decision| decision.creative.is_none();
+    for story in all.values().filter(|story| story.decided.signed.is_some()) {
+        assert!(!of_nobody(&story.decision()?), "{:?}", story.decided);
+    }
+    scene.settle(Losses::None).await
+}
