@@ -105,6 +105,10 @@ pub async fn run(
         }
     };
     let (pusher, mut pushing) = push::start(config.mqtt, &node_id, metrics.clone(), on_pushed);
+    // Until this one is dropped, only a fault of its own ends the task: the
+    // session drops its pusher when it has drained, at the very time that it
+    // says so.
+    let kept = pusher.clone();
     let names = kafka.topics.clone();
     let terms = terms(config.group, config.transaction_timeout, &names, bell);
     let engine = metrics.engine.clone();
@@ -128,8 +132,9 @@ pub async fn run(
         ended = deciding => ended?,
         _ = &mut pushing => return Err(Error::Push),
     }
-    // The session is gone, and with it the last that pushed: what it left is
+    // The session is gone, and with this the last that pushed: what it left is
     // sent, and confirmed to nobody.
+    drop(kept);
     pushing.await.map_err(|_| Error::Push)
 }
 
