@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use returnpath_delivery::Pace;
 use returnpath_shared::{
-    DeviceId, SIGNED_CONFIG_BYTES_MAX,
+    DeviceId, FieldError, SIGNED_CONFIG_BYTES_MAX, check_config,
     wire::{Config, SignedConfig},
 };
 use returnpath_slots::{PURPOSE as DECISION_PURPOSE, Verify};
@@ -53,13 +53,8 @@ pub enum ConfigRefusal {
     #[error("expected an encoded SignedConfig of at most {SIGNED_CONFIG_BYTES_MAX} bytes")]
     Malformed,
     /// A value is not as it must be.
-    #[error("{field}: expected {expected}")]
-    OutOfRange {
-        /// The field, as in `config.proto`.
-        field: &'static str,
-        /// The accepted form.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    OutOfRange(#[from] FieldError),
     /// The queue file did not take it; it comes again with the next connection.
     #[error("the queue file did not take it")]
     Unstored,
@@ -73,7 +68,7 @@ impl ConfigRefusal {
             Self::Forged => "forged",
             Self::Foreign => "foreign",
             Self::Malformed => "malformed",
-            Self::OutOfRange { .. } => "out_of_range",
+            Self::OutOfRange(_) => "out_of_range",
             Self::Unstored => "unstored",
         }
     }
@@ -101,56 +96,34 @@ pub fn read(
     if !config.device_id.is_empty() && config.device_id != device.as_str() {
         return Err(ConfigRefusal::Foreign);
     }
-    if config.version == 0 {
-        return Err(ConfigRefusal::OutOfRange {
-            field: "version",
-            expected: "at least 1",
-        });
-    }
-    Ok((config.version, in_force(&config, of_file)?))
+    check_config(&config)?;
+    Ok((config.version, in_force(&config, of_file)))
 }
 
-fn in_force(config: &Config, of_file: &Settings) -> Result<Settings, ConfigRefusal> {
+/// What is in force with a configuration that was checked.
+fn in_force(config: &Config, of_file: &Settings) -> Settings {
+    let ms = |value: u32| Duration::from_millis(u64::from(value));
     let mut settings = of_file.clone();
-    if let Some(ms) = config.batch_interval_ms {
-        within("batch_interval_ms", ms, 1_000..=300_000, "1,000 to 300,000")?;
-        settings.pace.batch_interval = Duration::from_millis(u64::from(ms));
+    if let Some(interval_ms) = config.batch_interval_ms {
+        settings.pace.batch_interval = ms(interval_ms);
     }
     if let Some(window) = config.window_batches_max {
-        within("window_batches_max", window, 1..=64, "1 to 64")?;
         settings.pace.window_batches_max = window;
     }
     if let Some(rate) = config.backlog_rate {
-        within("backlog_rate", rate, 0..=1_000, "0 to 1,000")?;
         settings.pace.backlog_rate = rate;
     }
-    if let Some(ms) = config.reconnect_spread_ms {
-        within("reconnect_spread_ms", ms, 0..=3_600_000, "0 to 3,600,000")?;
-        settings.reconnect_spread = Duration::from_millis(u64::from(ms));
+    if let Some(spread_ms) = config.reconnect_spread_ms {
+        settings.reconnect_spread = ms(spread_ms);
     }
-    let keys = Keys::of_raw(&config.decision_keys, DECISION_PURPOSE);
-    let keys = keys.ok_or(ConfigRefusal::OutOfRange {
-        field: "decision_keys",
-        expected: "at most 4 keys of 32 bytes",
-    })?;
     // A box whose file names none takes no decisions, whatever the cloud says.
-    if settings.decision_keys.is_some() && !config.decision_keys.is_empty() {
+    if settings.decision_keys.is_some()
+        && !config.decision_keys.is_empty()
+        && let Some(keys) = Keys::of_raw(&config.decision_keys, DECISION_PURPOSE)
+    {
         settings.decision_keys = Some(keys);
     }
-    Ok(settings)
-}
-
-fn within(
-    field: &'static str,
-    value: u32,
-    range: std::ops::RangeInclusive<u32>,
-    expected: &'static str,
-) -> Result<(), ConfigRefusal> {
-    if range.contains(&value) {
-        Ok(())
-    } else {
-        Err(ConfigRefusal::OutOfRange { field, expected })
-    }
+    settings
 }
 
 #[cfg(test)]
@@ -309,7 +282,7 @@ mod tests {
         ] {
             let refusal = read_by(&cloud, &config).unwrap_err();
             assert!(
-                matches!(refusal, ConfigRefusal::OutOfRange { field, .. } if field == named),
+                matches!(&refusal, ConfigRefusal::OutOfRange(error) if error.field == named),
                 "{named}: {refusal:?}"
             );
         }

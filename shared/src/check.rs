@@ -3,6 +3,9 @@
 //!
 //! Enum numbers that this version does not know pass: a later agent may meet
 //! an earlier collector. Who may send which kind is not decided here.
+//! `steering` checks what goes the other way, configuration for boxes.
+
+mod steering;
 
 use std::borrow::Cow;
 
@@ -21,12 +24,14 @@ use crate::{
     },
 };
 
-/// The field of an event that is wrong, and what was expected there.
+pub use steering::check_config;
+
+/// The field of a message that is wrong, and what was expected there.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{field}: expected {expected}")]
 pub struct FieldError {
     /// Path from the event, in names of the JSON mapping
-    /// (`tune.channel.serviceId`).
+    /// (`tune.channel.serviceId`); of a configuration, its field.
     pub field: String,
     /// The accepted form, for people.
     pub expected: Cow<'static, str>,

@@ -11,7 +11,7 @@ mod proof;
 mod topic;
 pub mod wire;
 
-pub use check::{FieldError, check};
+pub use check::{FieldError, check, check_config};
 pub use codec::{PackError, Packed, UnpackError, pack, pack_encoded, unpack};
 pub use id::{BatchId, DeviceId, Epoch, IdError, Incarnation, Ordinal, Sequence};
 pub use kind::{Class, Kind, Stream, Urgency};
