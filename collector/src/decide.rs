@@ -28,11 +28,10 @@ mod pseudonym;
 mod push;
 mod secret;
 mod session;
-mod sign;
 
 use std::{sync::Arc, time::Duration};
 
-use returnpath_decision::{Answer, Push, Request};
+use returnpath_decision::{Answer, Push, Request, Signer};
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::watch};
 
@@ -40,7 +39,6 @@ pub use config::{Config, ConfigError, check, complete};
 pub use http::{ClientError, TrustError};
 pub use metrics::Metrics;
 pub use secret::{SecretError, SecretSource};
-pub use sign::SigningKeyError;
 
 use self::{
     clock::Clock,
@@ -54,6 +52,7 @@ use crate::{
     exactly_once::{self, Bell, GroupId, InputTopic, Terms},
     kafka,
     node_id::NodeId,
+    signing::{Purpose, SigningKey},
 };
 
 /// Bytes of opportunities fetched ahead, in kilobytes: some 4,000 of them,
@@ -186,13 +185,12 @@ impl Boxes for Pusher {
     }
 }
 
-/// Lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
+impl Signer for SigningKey {
+    fn key_id(&self) -> &str {
+        SigningKey::key_id(self)
+    }
 
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    fn sign(&self, decision: &[u8]) -> [u8; 64] {
+        self.signature(Purpose::Decision, decision)
+    }
 }

@@ -27,12 +27,12 @@ use super::{
     pseudonym::PseudonymKey,
     push,
     secret::{Secret, SecretError, SecretSource},
-    sign::{SigningKey, SigningKeyError},
 };
 use crate::{
     config::value::{milliseconds, non_empty},
     exactly_once::GroupId,
     mqtt::{self, Broker, Tls, TlsError},
+    signing::{SigningKey, SigningKeyError},
 };
 
 pub use complete::complete;

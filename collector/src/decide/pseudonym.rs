@@ -10,7 +10,8 @@ use std::fmt;
 
 use ring::hmac;
 
-use super::{hex, secret::Secret};
+use super::secret::Secret;
+use crate::hex::hex;
 
 /// Shortest secret: 128 bits, if they are random.
 const SECRET_BYTES_MIN: usize = 16;

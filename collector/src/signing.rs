@@ -7,6 +7,11 @@
 //! boxes the new public key, wait for them, point `signing_key` at the new
 //! file, and take the old public key away once its last decision has expired.
 //! What was signed before keeps its old signature and stays valid meanwhile.
+//!
+//! `public` holds the other half, for those who look whether a signature is
+//! good before a box does.
+
+mod public;
 
 use std::{
     fmt, fs, io,
@@ -14,7 +19,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use returnpath_decision::Signer;
 use ring::{
     digest,
     signature::{Ed25519KeyPair, KeyPair as _},
@@ -23,7 +27,10 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, pem, pem::PemObject as _};
 use thiserror::Error;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::hex;
+use crate::hex::hex;
+
+pub(crate) use public::PublicKeys;
+pub use public::PublicKeysError;
 
 /// Permission bits that let others than the owner and the group read or change
 /// a file.
@@ -31,11 +38,10 @@ const OTHERS: u32 = 0o007;
 
 /// What a signature is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// A decision for one box.
     Decision,
     /// A configuration for boxes.
-    #[expect(dead_code, reason = "no command signs configuration yet")]
     Config,
 }
 
@@ -51,7 +57,7 @@ impl Purpose {
 /// A private key and the name under which the boxes know its public half.
 /// ring keeps the private half where it cannot be wiped: it is gone with the
 /// process.
-pub(super) struct SigningKey {
+pub(crate) struct SigningKey {
     pair: Ed25519KeyPair,
     /// The first 16 hexadecimal digits of the SHA-256 of the raw public key.
     key_id: String,
@@ -102,7 +108,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// When there is no such file, or it is not that.
-    pub(super) fn read(path: &Path) -> Result<Self, SigningKeyError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, SigningKeyError> {
         let unreadable = |source| SigningKeyError::Read {
             path: path.to_owned(),
             source,
@@ -131,25 +137,17 @@ impl SigningKey {
         Ok(Self { pair, key_id })
     }
 
-    /// Signs `bytes` for one purpose.
-    #[must_use]
-    pub(super) fn signature(&self, purpose: Purpose, bytes: &[u8]) -> [u8; 64] {
-        let mut message = Vec::with_capacity(purpose.prefix().len() + bytes.len());
-        message.extend_from_slice(purpose.prefix());
-        message.extend_from_slice(bytes);
-        let mut signature = [0; 64];
-        signature.copy_from_slice(self.pair.sign(&message).as_ref());
-        signature
-    }
-}
-
-impl Signer for SigningKey {
-    fn key_id(&self) -> &str {
+    /// Names the public half towards boxes.
+    pub(crate) fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    fn sign(&self, decision: &[u8]) -> [u8; 64] {
-        self.signature(Purpose::Decision, decision)
+    /// Signs `bytes` for one purpose.
+    #[must_use]
+    pub(crate) fn signature(&self, purpose: Purpose, bytes: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.pair.sign(&signed_bytes(purpose, bytes)).as_ref());
+        signature
     }
 }
 
@@ -160,6 +158,11 @@ impl fmt::Debug for SigningKey {
             .field("key_id", &self.key_id)
             .finish_non_exhaustive()
     }
+}
+
+/// What a signature covers.
+fn signed_bytes(purpose: Purpose, bytes: &[u8]) -> Vec<u8> {
+    [purpose.prefix(), bytes].concat()
 }
 
 fn key_id(public_key: &[u8]) -> String {
@@ -209,12 +212,21 @@ mod tests {
         assert_eq!(key.key_id(), KEY_ID);
         assert_eq!(hex(key.pair.public_key().as_ref()), PUBLIC_HEX);
 
-        let signature = key.sign(b"bytes");
         let public = UnparsedPublicKey::new(&ED25519, key.pair.public_key().as_ref());
-        let verified = |message: &[u8]| public.verify(message, &signature).is_ok();
-        assert!(verified(b"returnpath.decision.v1\0bytes"));
-        assert!(!verified(b"returnpath.config.v1\0bytes"));
-        assert!(!verified(b"bytes"));
+        let verified = |message: &[u8], signature: &[u8]| public.verify(message, signature).is_ok();
+        for (purpose, prefix) in [
+            (Purpose::Decision, "returnpath.decision.v1\0"),
+            (Purpose::Config, "returnpath.config.v1\0"),
+        ] {
+            let signature = key.signature(purpose, b"bytes");
+            assert!(verified(
+                &[prefix.as_bytes(), b"bytes"].concat(),
+                &signature
+            ));
+            assert!(!verified(b"bytes", &signature));
+        }
+        let decision = key.signature(Purpose::Decision, b"bytes");
+        assert!(!verified(b"returnpath.config.v1\0bytes", &decision));
     }
 
     #[test]
