@@ -21,6 +21,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const LEAD_MS: u64 = 120_000;
 
+/// The life of a decision whose end a test waits for: many times what it takes
+/// to the box.
+const SHORT_MS: u64 = 10_000;
+
 /// Someone who may publish to boxes: a collector's decide role that went bad,
 /// but for the operator's key.
 struct Intruder {
@@ -215,16 +219,16 @@ async fn a_decision_played_back_after_its_time_is_shown_to_nobody() -> anyhow::R
         let mut player = Player::follow(&agent).await?;
         let intruder = Intruder::new(scene);
         let operator = Signer::load(&scene.pki.signing_key("decision-a"))?;
-        let mut client = scene.client(&agent).await?;
-        client
-            .expect("durable", &event::impression("the link is up"))
-            .await?;
+        agent.linked().await?;
 
         let mut short = decision("b1");
-        short.expiry_uptime_ms = clock::uptime_ms() + 5_000;
+        short.expiry_uptime_ms = clock::uptime_ms() + SHORT_MS;
         let signed = operator.decision(&short);
         intruder.decide("box-1", &signed).await?;
-        player.decision("b1", 0).await?;
+        let decision = player.decision("b1", 0).await?.decision;
+        let mut client = scene.client(&agent).await?;
+        let shown = event::ad("KIND_START", &decision);
+        client.expect("durable", &shown).await?;
         wait_until("it to expire", LIMIT, async || {
             let status = agent.status().await?;
             ensure!(status["decisions"]["open"] == 0, "{status}");
@@ -237,10 +241,7 @@ async fn a_decision_played_back_after_its_time_is_shown_to_nobody() -> anyhow::R
         agent.kill()?;
         agent.start().await?;
         let after = Player::follow(&agent).await?;
-        let mut client = scene.client(&agent).await?;
-        client
-            .expect("durable", &event::impression("the link is up again"))
-            .await?;
+        agent.linked().await?;
         intruder.decide("box-1", &signed).await?;
         wait_until("it to be refused", LIMIT, async || {
             let status = agent.status().await?;
@@ -319,10 +320,8 @@ async fn signed_configuration_is_obeyed_and_brings_new_keys() -> anyhow::Result<
     play("config-signed", async |scene| {
         let _collector = scene.running_collector().await?;
         let agent = scene.running_agent("box-1").await?;
+        agent.linked().await?;
         let mut client = scene.client(&agent).await?;
-        client
-            .expect("durable", &event::impression("the link is up"))
-            .await?;
         let mut player = Player::follow(&agent).await?;
         let intruder = Intruder::new(scene);
         let operator = Signer::load(&scene.pki.signing_key("config-a"))?;
@@ -373,7 +372,9 @@ async fn signed_configuration_is_obeyed_and_brings_new_keys() -> anyhow::Result<
         intruder
             .decide("box-1", &new.decision(&decision("still-new")))
             .await?;
-        player.decision("still-new", 0).await?;
+        let decision = player.decision("still-new", 0).await?.decision;
+        let shown = event::ad("KIND_START", &decision);
+        client.expect("durable", &shown).await?;
         scene.settle(Losses::None).await
     })
     .await

@@ -23,6 +23,9 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
+/// From start to a link that stands: the first attempt, and some more.
+const LINK_LIMIT: Duration = Duration::from_secs(60);
+
 /// The keys that a box trusts, in its folder.
 const DECISION_KEYS: &str = "decision-keys.pem";
 const CONFIG_KEYS: &str = "config-keys.pem";
@@ -171,6 +174,22 @@ impl Agent {
         })
         .await?;
         Ok(())
+    }
+
+    /// Waits until it is connected and subscribed: what is published to it
+    /// from now on, it hears. That an event is `durable` does not say so, since
+    /// its flash alone can make it that.
+    ///
+    /// # Errors
+    /// When its link does not come up in time.
+    pub async fn linked(&self) -> anyhow::Result<()> {
+        let what = format!("the link of {}", self.device);
+        wait_until(&what, LINK_LIMIT, async || {
+            let status = self.status().await?;
+            ensure!(status["link"]["up"] == true, "{}", status["link"]);
+            Ok(())
+        })
+        .await
     }
 
     /// An error that stops waiting, when it has ended or was not started.
