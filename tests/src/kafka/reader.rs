@@ -9,6 +9,10 @@ use tokio::{process::Command, time::timeout};
 /// `kcat` waits for ever for a broker that is not there.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
+/// The end of a partition is told by an answer without records, which Kafka
+/// holds back this long; half a second unless told otherwise.
+const FETCH_WAIT: &str = "fetch.wait.max.ms=10";
+
 /// One line of numbers in front of each record's key and value, which are
 /// bytes: partition, offset, timestamp, length of key (-1 without), length of
 /// value (-1 without).
@@ -42,7 +46,7 @@ pub(super) async fn read_committed(address: &str, topic: &str) -> anyhow::Result
             "-t",
             topic,
         ])
-        .args(["-X", "isolation.level=read_committed"])
+        .args(["-X", "isolation.level=read_committed", "-X", FETCH_WAIT])
         .args(["-f", FORMAT])
         .stdin(Stdio::null())
         .kill_on_drop(true)
