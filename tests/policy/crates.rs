@@ -6,21 +6,23 @@ use returnpath_tests::place::workspace;
 use serde_json::Value;
 
 /// The cores that decide, and the folders of their sources.
-const PURE: [(&str, &str); 4] = [
+const PURE: [(&str, &str); 5] = [
     ("returnpath-delivery", "agent/delivery"),
     ("returnpath-slots", "agent/slots"),
     ("returnpath-decision", "collector/decision"),
     ("returnpath-refinery", "collector/refinery"),
+    ("returnpath-transaction", "collector/transaction"),
 ];
 
 /// What a pure crate may name in its own `[dependencies]`: the wire messages
 /// and crates that only compute.
-const PURE_DEPENDENCIES: [&str; 10] = [
+const PURE_DEPENDENCIES: [&str; 11] = [
     "bytes",
     "miniz_oxide",
     "percent-encoding",
     "prost",
     "returnpath-shared",
+    "returnpath-transaction",
     "serde",
     "serde_json",
     "sha2",

@@ -5,13 +5,13 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 
 use prost::{Message as _, encoding};
 use returnpath_shared::wire::{DecideState, Exposure, OpenDecision, Stage};
+use returnpath_transaction::Versioned;
 
 use crate::{
     limit::{EXPIRY_MARGIN_MS, Limits, UNSETTLED_MS_MAX},
     settings::Cap,
     settlement::Settlement,
     state::RestoreError,
-    versioned::Versioned,
 };
 
 /// One box.

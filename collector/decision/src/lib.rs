@@ -46,7 +46,6 @@ mod settlement;
 mod signer;
 mod slot;
 mod state;
-mod versioned;
 
 pub use adapter::{ParametersAdapter, ParametersConfig, ParametersError};
 pub use ask::Ask;
@@ -58,7 +57,7 @@ pub use input::{Input, InputRecord};
 pub use limit::*;
 pub use now::Now;
 pub use offer::{Domain, HostRule, OFFERS_MAX};
-pub use output::{Call, Destination, Output, Record};
+pub use output::{Call, Destination, Output};
 pub use partition::{Ended, Lent, Partition};
 pub use policy::replay;
 pub use push::{Push, Timing};

@@ -5,6 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use prost::Message;
 use returnpath_shared::wire::{ClockState, DeviceProfile, DeviceState, EventMoment, ProofState};
+use returnpath_transaction::Versioned;
 
 use crate::{
     arrivals::Arrivals,
@@ -14,7 +15,6 @@ use crate::{
     profile::{self, Profile},
     proofs::Proofs,
     state::{CLOCK_SUFFIX, PROOF_SUFFIX, RestoreError},
-    versioned::Versioned,
 };
 
 mod learning;

@@ -50,12 +50,11 @@ mod rejection;
 mod state;
 mod unpack;
 mod unread;
-mod versioned;
 
 pub use counts::Counts;
 pub use limit::*;
 pub use order::Moment;
-pub use output::{Destination, Output, Record};
+pub use output::{Destination, Output};
 pub use partition::Partition;
 pub use record::RawRecord;
 pub use state::RestoreError;

@@ -4,6 +4,7 @@ use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::cmp::Ordering;
 
 use returnpath_shared::{BatchId, DeviceId, Lane, Sequence, wire::RejectionReason};
+use returnpath_transaction::Versioned;
 
 use crate::{
     arrivals::Standing,
@@ -21,7 +22,6 @@ use crate::{
     state::{RestoreError, StateKey, UNREAD_KEY},
     unpack::Unpacker,
     unread::Unread,
-    versioned::Versioned,
 };
 
 mod waiting;
