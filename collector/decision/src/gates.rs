@@ -25,32 +25,6 @@ pub struct CallId {
     pub aggregator: usize,
 }
 
-/// How often an aggregator may be asked: a bucket of tokens.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rate {
-    /// Tokens that come back each second.
-    pub per_second: u32,
-    /// Tokens that it holds at most.
-    pub burst: u32,
-}
-
-/// When an aggregator is left alone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BreakerSettings {
-    /// Failures are counted over this long, in ms.
-    pub window_ms: u32,
-    /// So many calls must have ended within it before the share of failures
-    /// says something.
-    pub calls_min: u32,
-    /// Share of failures within it at which the breaker opens, in percent.
-    pub failures_percent: u32,
-    /// How long it stays open before a probe is let through, in ms; also the
-    /// least time between two probes.
-    pub open_ms: u32,
-    /// Probes that must succeed one after the other until it closes.
-    pub probes_min: u32,
-}
-
 /// State of a breaker, for metrics.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum BreakerState {

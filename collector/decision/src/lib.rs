@@ -52,7 +52,7 @@ pub use ask::Ask;
 pub use call::{Adapter, Answer, Method, Request, Response, Unaskable, Unreadable};
 pub use counts::{AggregatorCounts, Counts};
 pub use field::{Field, Format};
-pub use gates::{BreakerSettings, BreakerState, CallId, Gates, Rate};
+pub use gates::{BreakerState, CallId, Gates};
 pub use input::{Input, InputRecord};
 pub use limit::*;
 pub use now::Now;
@@ -63,8 +63,8 @@ pub use policy::replay;
 pub use push::{Push, Timing};
 pub use rules::{IsCapped, Rules, RulesConfig};
 pub use settings::{
-    AGGREGATORS_MAX, Aggregator, Cap, DEADLINE_MS_MAX, SettingError, Settings, UnknownConsent,
-    WithoutConsent,
+    AGGREGATORS_MAX, Aggregator, BreakerSettings, Cap, DEADLINE_MS_MAX, Rate, SettingError,
+    Settings, UnknownConsent, WithoutConsent,
 };
 pub use signer::{Pseudonyms, Signer};
 pub use slot::decision_id;

@@ -25,7 +25,6 @@ use super::{
     http::{Caller, ClientError, Endpoint, PrivateAddresses},
     metrics::Metrics,
     pseudonym::PseudonymKey,
-    push,
     secret::{Secret, SecretError, SecretSource},
 };
 use crate::{
@@ -81,6 +80,11 @@ pub struct Mqtt {
     pub brokers: Vec<Broker>,
     /// Who we are and whom we trust. Another certificate than the bridge's.
     pub tls: Tls,
+}
+
+impl Mqtt {
+    /// Where its files are named, for errors.
+    pub(super) const TLS_SECTION: &str = "decide.mqtt.tls";
 }
 
 /// What unknown consent counts as.
@@ -254,7 +258,7 @@ impl Config {
     /// # Errors
     /// Names the first key that is wrong.
     pub(super) fn open(&self, metrics: Metrics) -> Result<Opened, ConfigError> {
-        mqtt::client_config(push::SECTION, &self.mqtt.tls)?;
+        mqtt::client_config(Mqtt::TLS_SECTION, &self.mqtt.tls)?;
         let signing_key = SigningKey::read(&self.signing_key).map_err(ConfigError::SigningKey)?;
         let mut aggregators = Vec::with_capacity(self.aggregators.len());
         let mut pseudonyms = Vec::new();

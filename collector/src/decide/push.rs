@@ -41,9 +41,6 @@ use super::{
 };
 use crate::{mqtt, node_id::NodeId};
 
-/// Table of the configuration with the files of the connection.
-pub(super) const SECTION: &str = "decide.mqtt.tls";
-
 /// Pushes handed over and not yet taken into the backlog: what one transaction
 /// commits at most in a burst.
 const HANDED_MAX: usize = 1_024;
@@ -212,7 +209,7 @@ impl Publisher {
             let broker = self.config.brokers[turn % self.config.brokers.len()].clone();
             turn = turn.wrapping_add(1);
             let session = mqtt::Session {
-                section: SECTION,
+                section: Mqtt::TLS_SECTION,
                 tls: &self.config.tls,
                 client_id: &self.client_id,
                 // Nobody publishes to us.

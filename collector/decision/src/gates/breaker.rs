@@ -1,7 +1,8 @@
 //! Leaves an aggregator alone that fails, and finds out by single probes when
 //! it works again. Times are microseconds of one monotonic clock.
 
-use super::{BreakerSettings, BreakerState};
+use super::BreakerState;
+use crate::settings::BreakerSettings;
 
 /// Failures in a row that open the breaker whatever the share says: after a
 /// good time the share falls slowly.

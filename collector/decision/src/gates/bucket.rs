@@ -1,6 +1,6 @@
 //! How often an aggregator may be asked: tokens that come back evenly.
 
-use super::Rate;
+use crate::settings::Rate;
 
 /// Tokens are counted in millionths, so that none is lost to rounding.
 const TOKEN: u64 = 1_000_000;
