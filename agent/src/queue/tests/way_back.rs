@@ -83,6 +83,17 @@ fn bound_slots_and_configuration_survive_a_kill() {
 }
 
 #[test]
+fn an_older_configuration_put_again_does_not_replace_a_newer_one() {
+    let directory = Directory::new("versions");
+    let mut worker = worker(directory.open(1));
+    for version in [5, 1 << 63, 4] {
+        assert_eq!(store(&mut worker, version), BindOutcome::Done);
+    }
+    let (_, config_found) = found(&directory, worker);
+    assert_eq!(config_found, Some(config(1 << 63)));
+}
+
+#[test]
 fn a_forgotten_slot_leaves_with_the_next_commit_and_costs_none() {
     let directory = Directory::new("forgotten");
     let mut worker = worker(directory.open(1));
