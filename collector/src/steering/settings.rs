@@ -15,7 +15,7 @@ use crate::signing::{PublicKeys, PublicKeysError};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    version: u64,
+    version: Option<u64>,
     device_id: Option<String>,
     batch_interval_ms: Option<u32>,
     window_batches_max: Option<u32>,
@@ -46,8 +46,8 @@ pub(super) enum SettingsError {
         reason: String,
     },
     /// A key is out of the bounds that boxes enforce.
-    #[error("{path}: {source}")]
-    OutOfBounds { path: PathBuf, source: FieldError },
+    #[error("{path}: {problem}")]
+    OutOfBounds { path: PathBuf, problem: FieldError },
     /// The file of keys is none.
     #[error("{path}: decision_keys")]
     Keys {
@@ -67,6 +67,11 @@ pub(super) fn read(path: &Path) -> Result<wire::Config, SettingsError> {
         source,
     })?;
     let written = parse(path, &text)?;
+    let version = written.version.ok_or_else(|| SettingsError::Key {
+        path: owned(),
+        key: "version".into(),
+        reason: "must be set, to a higher number than the boxes have: they ignore others".into(),
+    })?;
     let keys = match &written.decision_keys {
         Some(file) => {
             let folder = path.parent().unwrap_or(Path::new(""));
@@ -80,7 +85,7 @@ pub(super) fn read(path: &Path) -> Result<wire::Config, SettingsError> {
     })?;
     let raw = keys.iter().flat_map(PublicKeys::raw);
     let config = wire::Config {
-        version: written.version,
+        version,
         device_id: written.device_id.unwrap_or_default(),
         batch_interval_ms: written.batch_interval_ms,
         window_batches_max: written.window_batches_max,
@@ -88,9 +93,9 @@ pub(super) fn read(path: &Path) -> Result<wire::Config, SettingsError> {
         reconnect_spread_ms: written.reconnect_spread_ms,
         decision_keys: raw.map(|key| key.to_vec().into()).collect(),
     };
-    check_config(&config).map_err(|source| SettingsError::OutOfBounds {
+    check_config(&config).map_err(|problem| SettingsError::OutOfBounds {
         path: owned(),
-        source,
+        problem,
     })?;
     Ok(config)
 }
@@ -117,8 +122,7 @@ fn parse(path: &Path, text: &str) -> Result<Written, SettingsError> {
     };
     parsed.map_err(|(key, reason)| SettingsError::Key {
         path: path.to_owned(),
-        // Without a value of its own, a key is named by the reason.
-        key: if key == "." { "settings".into() } else { key },
+        key,
         reason,
     })
 }
@@ -145,6 +149,7 @@ mod tests {
         read(&path).map_err(|error| {
             let text = format!("{:#}", anyhow::Error::new(error));
             assert!(text.contains(name), "{text}");
+            assert_eq!(text.matches("expected").count().max(1), 1, "{text}");
             text
         })
     }
@@ -195,7 +200,7 @@ mod tests {
     #[test]
     fn what_a_box_would_refuse_is_refused_by_its_key() {
         for (name, text, expected) in [
-            ("none.toml", "", "missing field `version`"),
+            ("none.toml", "", "version: must be set, to a higher number"),
             (
                 "zero.toml",
                 "version = 0",

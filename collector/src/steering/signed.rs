@@ -36,8 +36,8 @@ pub(super) enum SignedError {
     )]
     Malformed { path: PathBuf },
     /// It says what boxes refuse.
-    #[error("{path}: boxes refuse it: {source}")]
-    OutOfBounds { path: PathBuf, source: FieldError },
+    #[error("{path}: boxes refuse it: {problem}")]
+    OutOfBounds { path: PathBuf, problem: FieldError },
 }
 
 impl Signed {
@@ -75,9 +75,9 @@ impl Signed {
         let message = Bytes::from(message);
         let (config, parts) =
             decode(message.clone()).ok_or_else(|| SignedError::Malformed { path: owned() })?;
-        check_config(&config).map_err(|source| SignedError::OutOfBounds {
+        check_config(&config).map_err(|problem| SignedError::OutOfBounds {
             path: owned(),
-            source,
+            problem,
         })?;
         Ok(Self {
             config,
