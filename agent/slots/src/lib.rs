@@ -38,7 +38,7 @@
 
 extern crate alloc;
 
-mod allowance;
+mod bucket;
 mod last_ids;
 mod message;
 mod output;
@@ -46,7 +46,7 @@ mod refusal;
 mod slot;
 mod slots;
 
-pub use allowance::Allowance;
+pub use bucket::Bucket;
 pub use message::{PURPOSE, Verify};
 pub use output::{BindOutcome, Follower, HandOver, Output, Tell, TellOutcome, To};
 pub use refusal::{Refusal, Refused};

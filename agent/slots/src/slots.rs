@@ -22,7 +22,7 @@ use self::{
     telling::{Owed, Refusals},
 };
 use crate::{
-    Allowance, BindOutcome, Follower, HandOver, Output, Refusal, Refused, Row, Slot, Tell,
+    BindOutcome, Bucket, Follower, HandOver, Output, Refusal, Refused, Row, Slot, Tell,
     TellOutcome, To, Verify, message,
 };
 
@@ -96,7 +96,7 @@ pub struct Slots {
     held: Vec<Held>,
     refusals: Refusals,
     opportunities: Opportunities,
-    looks: Allowance,
+    looks: Bucket,
     next_number: u64,
     outputs: VecDeque<Output>,
     /// `open` is filled in by `status`.
@@ -174,7 +174,7 @@ impl Slots {
             now_ms,
             refusals: Refusals::default(),
             opportunities: Opportunities::default(),
-            looks: Allowance::new(LOOKS_MAX, LOOK_EVERY_MS),
+            looks: Bucket::new(LOOKS_MAX, LOOK_EVERY_MS),
             next_number: 1,
             outputs: VecDeque::new(),
             totals: Status::default(),

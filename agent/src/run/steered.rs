@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use returnpath_delivery::{Input, Uptime};
-use returnpath_slots::{Allowance, BindOutcome};
+use returnpath_slots::{BindOutcome, Bucket};
 use tracing::{debug, info, warn};
 
 use super::{Agent, report::stands_for_others, settings};
@@ -30,7 +30,7 @@ pub(super) struct Steered {
     /// Counts of refusals, by [`ConfigRefusal::name`], in the order of
     /// [`REASONS`].
     refused: [u64; REASONS.len()],
-    looks: Allowance,
+    looks: Bucket,
 }
 
 const REASONS: [&str; 6] = [
@@ -75,7 +75,7 @@ impl Steered {
             stored: None,
             storing: None,
             refused: [0; REASONS.len()],
-            looks: Allowance::new(LOOKS_MAX, LOOK_EVERY_MS),
+            looks: Bucket::new(LOOKS_MAX, LOOK_EVERY_MS),
         };
         let (Some(stored), Some(keys)) = (&found.config, &steered.keys) else {
             return Ok(steered);

@@ -4,7 +4,7 @@ use alloc::{string::ToString as _, vec::Vec};
 
 use returnpath_shared::wire::{AdEvent, Decision, ad_event};
 
-use crate::{Allowance, Refusal, TellOutcome, last_ids::LastIds};
+use crate::{Bucket, Refusal, TellOutcome, last_ids::LastIds};
 
 /// A busy queue is asked again after this long.
 const RETRY_MS: u64 = 1_000;
@@ -53,7 +53,7 @@ pub(super) struct Refusals {
     /// Ids of which a refusal was owed: one of a decision is enough, and more
     /// of them would be taken for repeats.
     told: LastIds,
-    tells: Allowance,
+    tells: Bucket,
     untold: u64,
 }
 
@@ -62,7 +62,7 @@ impl Default for Refusals {
         Self {
             owed: Vec::new(),
             told: LastIds::default(),
-            tells: Allowance::new(TELLS_MAX, TELL_EVERY_MS),
+            tells: Bucket::new(TELLS_MAX, TELL_EVERY_MS),
             untold: 0,
         }
     }

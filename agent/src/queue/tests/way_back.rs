@@ -149,6 +149,34 @@ fn nothing_is_bound_without_a_file_that_can_be_trusted() {
 }
 
 #[test]
+fn on_a_full_medium_nothing_is_bound_and_the_file_stays_good() {
+    let directory = Directory::new("full");
+    let mut worker = worker(directory.open(1));
+    assert_eq!(bind(&mut worker, row(0, "a")), BindOutcome::Done);
+    let limit = |worker: &Worker, pages_max: u32| {
+        // Never below the pages that there are.
+        let file = worker.file.as_ref().unwrap();
+        let sql = format!("PRAGMA max_page_count = {pages_max}");
+        let set: u32 = file
+            .connection()
+            .query_row(&sql, [], |row| row.get(0))
+            .unwrap();
+        assert!(set >= pages_max);
+    };
+    limit(&worker, 1);
+    let large = SlotRow {
+        signed: vec![7; 64 * 1_024].into(),
+        ..row(1, "b")
+    };
+    assert_eq!(bind(&mut worker, large.clone()), BindOutcome::Failed);
+    assert!(!worker.file.as_ref().unwrap().is_damaged());
+    limit(&worker, 1_000);
+    assert_eq!(bind(&mut worker, large.clone()), BindOutcome::Done);
+    let (rows, _) = found(&directory, worker);
+    assert_eq!(rows, [row(0, "a"), large]);
+}
+
+#[test]
 fn bindings_of_earlier_runs_are_left_alone_by_a_run_that_could_not_read_them() {
     let directory = Directory::new("bound-earlier");
     let mut earlier = worker(directory.open(1));

@@ -1,9 +1,9 @@
 //! How often something may be done at a stranger's bidding.
 
-/// So often at once, and one more after each interval. What nobody vouches for
+/// A bucket: so often at once, and once more after each interval. What nobody vouches for
 /// costs the box no more than this, however much of it comes.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Allowance {
+pub struct Bucket {
     at_once_max: u32,
     interval_ms: u64,
     left: u32,
@@ -11,8 +11,8 @@ pub struct Allowance {
     counted_ms: u64,
 }
 
-impl Allowance {
-    /// A whole allowance. Uptime in ms; an interval is at least 1.
+impl Bucket {
+    /// A full one. Uptime in ms; an interval is at least 1.
     #[must_use]
     pub const fn new(at_once_max: u32, interval_ms: u64) -> Self {
         Self {
@@ -41,27 +41,27 @@ impl Allowance {
 mod tests {
     use super::*;
 
-    fn taken(allowance: &mut Allowance, now_ms: u64) -> usize {
-        (0..100).filter(|_| allowance.take(now_ms)).count()
+    fn taken(bucket: &mut Bucket, now_ms: u64) -> usize {
+        (0..100).filter(|_| bucket.take(now_ms)).count()
     }
 
     #[test]
     fn it_is_used_up_at_once_and_comes_back_one_by_one() {
-        let mut allowance = Allowance::new(3, 10);
-        assert_eq!(taken(&mut allowance, 1_000), 3);
-        assert_eq!(taken(&mut allowance, 1_009), 0);
-        assert_eq!(taken(&mut allowance, 1_010), 1);
-        assert_eq!(taken(&mut allowance, 1_035), 2);
+        let mut bucket = Bucket::new(3, 10);
+        assert_eq!(taken(&mut bucket, 1_000), 3);
+        assert_eq!(taken(&mut bucket, 1_009), 0);
+        assert_eq!(taken(&mut bucket, 1_010), 1);
+        assert_eq!(taken(&mut bucket, 1_035), 2);
         // The half interval before was not lost, nor counted twice.
-        assert_eq!(taken(&mut allowance, 1_040), 1);
+        assert_eq!(taken(&mut bucket, 1_040), 1);
     }
 
     #[test]
     fn what_is_not_used_does_not_pile_up_and_time_may_be_anything() {
-        let mut allowance = Allowance::new(2, 10);
-        assert_eq!(taken(&mut allowance, 0), 2);
-        assert_eq!(taken(&mut allowance, u64::MAX), 2);
-        assert_eq!(taken(&mut allowance, 5), 0, "an earlier time gives nothing");
-        assert_eq!(taken(&mut Allowance::new(1, 0), u64::MAX), 1);
+        let mut bucket = Bucket::new(2, 10);
+        assert_eq!(taken(&mut bucket, 0), 2);
+        assert_eq!(taken(&mut bucket, u64::MAX), 2);
+        assert_eq!(taken(&mut bucket, 5), 0, "an earlier time gives nothing");
+        assert_eq!(taken(&mut Bucket::new(1, 0), u64::MAX), 1);
     }
 }
