@@ -21,6 +21,7 @@ mod sign;
 mod signed;
 
 use std::{
+    fmt,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -142,10 +143,11 @@ impl Error {
 /// Runs one of the commands. `config` is the collector's configuration, which
 /// publishing alone reads.
 pub async fn run(args: Args, config: &Path) -> ExitCode {
+    let out = &mut io::stdout();
     let done = match args.command {
-        Command::Sign(args) => sign::run(&args),
-        Command::Show(args) => show::run(&args),
-        Command::Publish(args) => publish::run(args, config).await,
+        Command::Sign(args) => sign::run(&args, out),
+        Command::Show(args) => show::run(&args, out),
+        Command::Publish(args) => publish::run(args, config, out).await,
     };
     done.unwrap_or_else(|failure| {
         let code = failure.exit();
@@ -155,8 +157,8 @@ pub async fn run(args: Args, config: &Path) -> ExitCode {
 }
 
 /// Prints a line of a result.
-fn print(line: &dyn std::fmt::Display) -> Result<(), Error> {
-    match writeln!(io::stdout(), "{line}") {
+fn print(out: &mut impl Write, line: impl fmt::Display) -> Result<(), Error> {
+    match writeln!(out, "{line}") {
         // Whoever read our output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|source| Error::Write {

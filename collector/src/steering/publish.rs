@@ -2,29 +2,30 @@
 //! confirmed by the broker. Looks first at everything that would have boxes
 //! refuse it, because the broker forgets the message before it.
 //!
-//! `sending` is what is still to be confirmed; `session` is one connection.
+//! `sending` is what is still to be confirmed, `session` one connection,
+//! `report` what a person is told.
 
+mod report;
 mod sending;
 mod session;
 
 use std::{
     collections::BTreeSet,
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use returnpath_shared::{DeviceId, Downlink};
-use serde_json::json;
+use returnpath_shared::DeviceId;
 use thiserror::Error;
 use tokio::{task, time};
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use self::sending::{Confirmed, Sending};
+use self::{report::Report, sending::Sending};
 use super::{
     Error, boxes,
     config::{self, ConfigError, SECTION},
-    print,
     signed::Signed,
 };
 use crate::{config::Config, mqtt, node_id::NodeId, tail::ReadError};
@@ -85,7 +86,7 @@ pub(super) enum PublishError {
     Reading(#[from] task::JoinError),
 }
 
-pub(super) async fn run(args: Args, file: &Path) -> Result<ExitCode, Error> {
+pub(super) async fn run(args: Args, file: &Path, out: &mut impl Write) -> Result<ExitCode, Error> {
     let signed = Signed::read(&args.file)?;
     let configuration = Config::read(file).map_err(|source| ConfigError::File {
         path: file.to_owned(),
@@ -120,11 +121,11 @@ pub(super) async fn run(args: Args, file: &Path) -> Result<ExitCode, Error> {
         as_json: args.json,
     };
     if args.dry_run {
-        return report.dry_run(&boxes);
+        return report.dry_run(&boxes, out);
     }
     let mut sending = Sending::new(boxes, signed.message.clone());
     let failed = publish(&steering.mqtt, &configuration.node_id, &mut sending).await;
-    report.done(sending, failed)
+    report.done(sending, failed, out)
 }
 
 /// The boxes that the command line or the message names; `None` for all.
@@ -195,85 +196,6 @@ async fn publish(config: &config::Mqtt, node_id: &NodeId, sending: &mut Sending)
         time::sleep(pause).await;
     }
     None
-}
-
-/// How results are told.
-#[derive(Clone, Copy)]
-struct Report {
-    version: u64,
-    as_json: bool,
-}
-
-impl Report {
-    fn dry_run(self, boxes: &BTreeSet<DeviceId>) -> Result<ExitCode, Error> {
-        for device in boxes {
-            if self.as_json {
-                self.object(device, "would_publish", None)?;
-            } else {
-                print(&format_args!("would publish {}", topic(device)))?;
-            }
-        }
-        info!(
-            "version {}: {} boxes; nothing was published",
-            self.version,
-            boxes.len()
-        );
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn done(self, sending: Sending, failed: Option<String>) -> Result<ExitCode, Error> {
-        let (mut published, mut refused, mut unconfirmed) = (0_usize, 0_usize, 0_usize);
-        for (device, confirmed) in sending.ended() {
-            let (outcome, reason) = match confirmed {
-                Some(Confirmed::Published) => {
-                    published += 1;
-                    ("published", None)
-                }
-                Some(Confirmed::Refused(reason)) => {
-                    refused += 1;
-                    ("refused", Some(format!("{reason:?}")))
-                }
-                None => {
-                    unconfirmed += 1;
-                    ("unconfirmed", None)
-                }
-            };
-            if self.as_json {
-                self.object(&device, outcome, reason)?;
-            } else if let Some(reason) = reason {
-                print(&format_args!("{device}: the broker refused it: {reason}"))?;
-            } else {
-                print(&format_args!("{device}: {outcome}"))?;
-            }
-        }
-        let version = self.version;
-        if let Some(reason) = failed {
-            error!("{reason}");
-        }
-        if refused + unconfirmed > 0 {
-            error!(
-                "version {version}: {published} boxes published, {refused} refused, \
-                 {unconfirmed} unconfirmed; publish once more"
-            );
-            return Ok(ExitCode::FAILURE);
-        }
-        info!("version {version}: {published} boxes published");
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn object(self, device: &DeviceId, outcome: &str, reason: Option<String>) -> Result<(), Error> {
-        print(&json!({
-            "device": device.as_str(),
-            "topic": topic(device),
-            "version": self.version,
-            "outcome": outcome,
-            "reason": reason,
-        }))
-    }
-}
-
-fn topic(device: &DeviceId) -> String {
-    Downlink::Config.topic(device)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `config show`: what a signed message says.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
 use tracing::error;
@@ -51,14 +51,14 @@ impl Signature {
     }
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode, Error> {
+pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<ExitCode, Error> {
     let signed = Signed::read(&args.file)?;
     let keys = args.keys.as_deref().map(PublicKeys::read).transpose()?;
     let signature = Signature::of(&signed, keys.as_ref());
     if args.json {
-        print(&as_json(&signed, signature))?;
+        print(out, as_json(&signed, signature))?;
     } else {
-        print(&as_text(&signed, signature))?;
+        print(out, as_text(&signed, signature))?;
     }
     if signature == Signature::Bad {
         error!("none of these keys signed it; a box that trusts them refuses it");
@@ -166,13 +166,12 @@ mod tests {
 
         let file = folder.file("message", &mine.message);
         let code = |keys: Option<PathBuf>| {
-            let file = file.clone();
-            run(&Args {
-                file,
+            let args = Args {
+                file: file.clone(),
                 keys,
                 json: true,
-            })
-            .unwrap()
+            };
+            run(&args, &mut Vec::new()).unwrap()
         };
         assert_eq!(code(Some(public)), ExitCode::SUCCESS);
         assert_eq!(code(None), ExitCode::SUCCESS);

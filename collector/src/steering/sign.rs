@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -29,7 +30,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode, Error> {
+pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<ExitCode, Error> {
     let config = settings::read(&args.settings)?;
     let key = SigningKey::read(&args.key)?;
     let mut keys = config.decision_keys.iter();
@@ -45,18 +46,22 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Error> {
     let signed = Signed::new(config, &key);
     write(&args.out, &signed.message)?;
     let version = signed.config.version;
-    let (signer, out) = (signed.key_id(), args.out.display().to_string());
+    let (signer, file) = (signed.key_id(), args.out.display().to_string());
     if args.json {
-        print(&json!({
-            "version": version,
-            "key_id": signer,
-            "file": out,
-            "bytes": signed.message.len(),
-        }))?;
+        print(
+            out,
+            json!({
+                "version": version,
+                "key_id": signer,
+                "file": file,
+                "bytes": signed.message.len(),
+            }),
+        )?;
     } else {
-        print(&format_args!(
-            "version {version}, signed with key {signer}: {out}"
-        ))?;
+        print(
+            out,
+            format_args!("version {version}, signed with key {signer}: {file}"),
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -88,7 +93,7 @@ mod tests {
         let folder = Folder::new("sign");
         let (private, public) = folder.pair("config");
         let args = args(&folder, "version = 9\nbacklog_rate = 3", private);
-        run(&args).unwrap();
+        run(&args, &mut Vec::new()).unwrap();
         let signed = Signed::read(&args.out).unwrap();
         assert_eq!(signed.config.version, 9);
         assert_eq!(signed.config.backlog_rate, Some(3));
@@ -101,7 +106,7 @@ mod tests {
         let (private, _) = folder.pair("config");
         let settings = "version = 1\ndecision_keys = \"config.pub\"";
         let args = args(&folder, settings, private);
-        let error = run(&args).unwrap_err().to_string();
+        let error = run(&args, &mut Vec::new()).unwrap_err().to_string();
         assert!(
             error.contains("decision_keys: expected other keys"),
             "{error}"
