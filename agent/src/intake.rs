@@ -269,3 +269,6 @@ impl Acceptor {
         let _full = stream.try_write(line.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

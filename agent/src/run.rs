@@ -370,10 +370,14 @@ impl Agent {
                 return;
             }
         };
+        let asked = self.decisions.asked(&event);
         let token = self.token();
         match self.delivery.accept(event, token, now) {
             Acceptance::Accepted { epoch, ordinal } => {
                 reply.send(&Answer::Accepted(epoch, ordinal));
+                if let Some(asked) = asked {
+                    self.decisions.slots.asked(asked, now.0);
+                }
             }
             Acceptance::Pending { .. } => {
                 self.waiting.insert(token, reply);

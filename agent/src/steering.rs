@@ -58,6 +58,9 @@ pub enum ConfigRefusal {
     /// The queue file did not take it; it comes again with the next connection.
     #[error("the queue file did not take it")]
     Unstored,
+    /// More came than the box looks into.
+    #[error("fewer configurations at a time; the last comes again with the next connection")]
+    TooMany,
 }
 
 impl ConfigRefusal {
@@ -70,6 +73,7 @@ impl ConfigRefusal {
             Self::Malformed => "malformed",
             Self::OutOfRange(_) => "out_of_range",
             Self::Unstored => "unstored",
+            Self::TooMany => "too_many",
         }
     }
 }

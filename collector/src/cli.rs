@@ -6,11 +6,12 @@
 //! | 0 | done |
 //! | 1 | failed, or the check found something wrong |
 //! | 2 | the command line is wrong (clap), or `audit` cannot read what it needs |
+//! | 65 | a file of `config` is not good: boxes would refuse it (`EX_DATAERR` of sysexits.h) |
 //! | 78 | the configuration is wrong (`EX_CONFIG` of sysexits.h) |
 
 use std::{
     io::{self, IsTerminal as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -24,8 +25,11 @@ use crate::{
     config::{Config, ConfigError},
     decide, decisions,
     run::{self, Role},
-    tail, topics,
+    steering, tail, topics,
 };
+
+/// Exit code when a file that was given to sign or to publish is wrong.
+pub const EXIT_INPUT: u8 = 65;
 
 /// Exit code when the configuration is wrong.
 pub const EXIT_CONFIG: u8 = 78;
@@ -85,6 +89,8 @@ enum Command {
     Decisions(decisions::Args),
     /// Prints decoded records as JSON lines.
     Tail(tail::Args),
+    /// Steers boxes: signs configuration for them, publishes it, shows it.
+    Config(steering::Args),
     /// Prints a completion script.
     Completions {
         /// Shell to print it for.
@@ -119,23 +125,20 @@ pub fn main() -> ExitCode {
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
 
-    let config = match Config::read(&cli.config) {
-        Ok(config) => config,
-        Err(cause) => {
-            error!(file = %cli.config.display(), "{:#}", anyhow::Error::new(cause));
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
-    match act(cli.command, config) {
+    match act(cli.command, &cli.config) {
         Ok(code) => code,
         Err(cause) => {
             error!("{cause:#}");
-            ExitCode::FAILURE
+            if cause.is::<ConfigError>() {
+                ExitCode::from(EXIT_CONFIG)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
 
-fn act(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+fn act(command: Command, path: &Path) -> anyhow::Result<ExitCode> {
     // Roles that block or burn keep threads of their own; what runs here is
     // signals, the admin listener and short commands.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -144,23 +147,23 @@ fn act(command: Command, config: Config) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    let configured = || Config::read(path).with_context(|| path.display().to_string());
     runtime.block_on(async {
         match command {
             Command::Run { roles } => {
-                let roles = match chosen(roles, &config) {
-                    Ok(roles) => roles,
-                    Err(cause) => {
-                        error!("{cause}");
-                        return Ok(ExitCode::from(EXIT_CONFIG));
-                    }
-                };
-                run::run(&roles, config).await
+                let config = configured()?;
+                run::run(&chosen(roles, &config)?, config).await
             }
-            Command::CheckConfig => Ok(check(&config)),
-            Command::Topics(args) => topics::run(args, config.kafka, config.topics).await,
-            Command::Audit(args) => audit::run(args, config).await,
-            Command::Decisions(args) => decisions::run(args, config).await,
-            Command::Tail(args) => tail::run(args, config).await,
+            Command::CheckConfig => Ok(check(&configured()?)),
+            Command::Topics(args) => {
+                let config = configured()?;
+                topics::run(args, config.kafka, config.topics).await
+            }
+            Command::Audit(args) => audit::run(args, configured()?).await,
+            Command::Decisions(args) => decisions::run(args, configured()?).await,
+            Command::Tail(args) => tail::run(args, configured()?).await,
+            // Signs where no collector is configured, too.
+            Command::Config(args) => Ok(steering::run(args, path).await),
             Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }
     })
@@ -193,6 +196,11 @@ fn check(config: &Config) -> ExitCode {
     }
     if let Some(decide) = &config.decide
         && let Err(cause) = decide::check(decide)
+    {
+        wrong(cause.into());
+    }
+    if let Some(steering) = &config.steering
+        && let Err(cause) = steering::check(steering)
     {
         wrong(cause.into());
     }

@@ -16,14 +16,14 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use self::table::{find, lay_over, remove};
-use crate::{admin, bridge, decide, kafka, node_id::NodeId, refine, topics};
+use crate::{admin, bridge, decide, kafka, node_id::NodeId, refine, steering, topics};
 
 /// The defaults, as the file that people read.
 pub const EXAMPLE: &str = include_str!("../returnpath-collector.example.toml");
 
 /// Keys and tables that differ between installations: the example's values for
 /// them are no defaults.
-const YOURS: [&str; 13] = [
+const YOURS: [&str; 14] = [
     "node_id",
     "kafka.brokers",
     "kafka.tls",
@@ -37,6 +37,7 @@ const YOURS: [&str; 13] = [
     "decide.policy.version",
     "decide.rules.hosts",
     "decide.signing_key",
+    "steering",
 ];
 
 /// Those of them that every file must hold.
@@ -62,6 +63,15 @@ const REQUIRED_TO_DECIDE: [&str; 8] = [
     "decide.aggregators",
 ];
 
+/// Those that a file with a section `[steering]` must hold.
+const REQUIRED_TO_STEER: [&str; 5] = [
+    "steering.config_keys",
+    "steering.mqtt.brokers",
+    "steering.mqtt.tls.ca",
+    "steering.mqtt.tls.certificate",
+    "steering.mqtt.tls.key",
+];
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +93,8 @@ pub struct Config {
     pub refine: refine::Config,
     /// From `rp.opportunities` to the boxes; absent where nothing is decided.
     pub decide: Option<decide::Config>,
+    /// From a person to the boxes; absent where nobody steers them from here.
+    pub steering: Option<steering::Config>,
 }
 
 /// Why a configuration cannot be used.
@@ -142,8 +154,12 @@ impl Config {
         let given: Table = parse_table(text)?;
         let mut merged: Table = parse_table(EXAMPLE)?;
         let decides = given.contains_key("decide");
-        let also: &[_] = if decides { &REQUIRED_TO_DECIDE } else { &[] };
-        for key in REQUIRED.iter().chain(also) {
+        let also = [
+            ("decide", &REQUIRED_TO_DECIDE[..]),
+            ("steering", &REQUIRED_TO_STEER),
+        ];
+        let also = also.iter().filter(|(section, _)| given.contains_key(*section));
+        for key in REQUIRED.iter().chain(also.flat_map(|(_, keys)| *keys)) {
             if find(&given, key).is_none() {
                 return Err(ConfigError::Missing { key });
             }
@@ -228,6 +244,7 @@ mod tests {
         let config = Config::parse(EXAMPLE).unwrap();
         assert_eq!(config.node_id.as_str(), "collector-1");
         assert_eq!(config.decide.unwrap().aggregators.len(), 1);
+        assert!(config.steering.is_some());
         assert!(config.kafka.security.tls.is_some());
     }
 
@@ -263,6 +280,13 @@ mod tests {
                 .any(|key| error.starts_with(&format!("{key}: must be set")));
             assert!(missing, "{key}\n{error}");
         }
+    }
+
+    #[test]
+    fn a_file_steers_boxes_only_where_it_says_how() {
+        assert!(Config::parse(SMALLEST).unwrap().steering.is_none());
+        let partly = format!("{SMALLEST}\nsteering.config_keys = \"config.pub\"");
+        assert!(error(&partly).starts_with("steering.mqtt.brokers: must be set"));
     }
 
     #[test]

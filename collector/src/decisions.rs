@@ -6,19 +6,19 @@
 //! are named on standard error and skipped.
 
 mod line;
-mod paint;
-mod quantity;
+pub mod paint;
+pub mod quantity;
 mod replay;
 mod show;
 mod story;
 mod tail;
-mod words;
+pub mod words;
 
 #[cfg(test)]
 mod sample;
 
 use std::{
-    io::{self, BufWriter, IsTerminal as _, Write},
+    io::{self, BufWriter, Write},
     process::ExitCode,
     time::Duration,
 };
@@ -69,11 +69,7 @@ enum Command {
 /// # Errors
 /// When Kafka cannot be read, or standard output fails other than by closing.
 pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let paint = if io::stdout().is_terminal() {
-        Paint::Terminal
-    } else {
-        Paint::Plain
-    };
+    let paint = Paint::of_stdout();
     // Reading Kafka blocks its thread.
     let done = tokio::task::spawn_blocking(move || {
         let out = &mut BufWriter::new(io::stdout());

@@ -14,7 +14,9 @@ mod topic_names;
 
 use std::{
     fs, io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rdkafka::ClientConfig;
@@ -29,6 +31,14 @@ pub use topic_names::TopicNames;
 /// that is back should be used within the time that a box waits for a receipt.
 const RECONNECT_MS_MAX: &str = "2000";
 
+/// Where the file does not say: five heartbeats of 2 s, and within what brokers
+/// take unless told otherwise (`group.min.session.timeout.ms`, 6 s).
+const SESSION_TIMEOUT_MS: u64 = 10_000;
+
+/// What a session may be: heartbeats come at a fifth of it, and Kafka's own
+/// clients are not made for more.
+const SESSION_TIMEOUT_MS_RANGE: RangeInclusive<u64> = 1_000..=300_000;
+
 /// The section `[kafka]` as a file holds it; see [`Config`] for its meaning.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +51,12 @@ struct Settings {
     topic_prefix: String,
     #[serde(default)]
     development: bool,
+    #[serde(default = "session_timeout_ms")]
+    session_timeout_ms: u64,
+}
+
+fn session_timeout_ms() -> u64 {
+    SESSION_TIMEOUT_MS
 }
 
 /// How to reach Kafka. A value of this type is consistent: it comes out of
@@ -51,6 +67,7 @@ struct Settings {
 /// topic_prefix = "rp"      # of every topic: rp.raw, rp.ads, …
 /// development = false      # true lifts the preconditions on Kafka, loudly
 /// plaintext = false        # true must be said when there is no [tls]
+/// session_timeout_ms = 10000  # of silence; then others take over
 /// [tls]
 /// ca = "/etc/returnpath/kafka-ca.pem"
 /// certificate = "/etc/returnpath/collector.pem"  # both or neither
@@ -72,6 +89,9 @@ pub struct Config {
     /// Lifts the preconditions on Kafka (replication and the like): data can
     /// then be lost, and every start says so.
     pub development: bool,
+    /// A collector that gives no sign for this long is taken for dead, and
+    /// others take its partitions over.
+    pub session_timeout: Duration,
 }
 
 /// How connections to Kafka are protected.
@@ -191,6 +211,13 @@ impl TryFrom<Settings> for Config {
                 found: wrong.clone(),
             });
         }
+        if !SESSION_TIMEOUT_MS_RANGE.contains(&settings.session_timeout_ms) {
+            return Err(ConfigError::Value {
+                key: "session_timeout_ms",
+                expected: "1000 to 300000",
+                found: settings.session_timeout_ms.to_string(),
+            });
+        }
         let security = Security::new(settings.plaintext, settings.tls, settings.sasl)?;
         let topics = TopicNames::new(&settings.topic_prefix).ok_or(ConfigError::Value {
             key: "topic_prefix",
@@ -202,6 +229,7 @@ impl TryFrom<Settings> for Config {
             security,
             topics,
             development: settings.development,
+            session_timeout: Duration::from_millis(settings.session_timeout_ms),
         })
     }
 }

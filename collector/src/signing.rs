@@ -165,7 +165,8 @@ fn signed_bytes(purpose: Purpose, bytes: &[u8]) -> Vec<u8> {
     [purpose.prefix(), bytes].concat()
 }
 
-fn key_id(public_key: &[u8]) -> String {
+/// Names a raw public key: the first 16 hexadecimal digits of its SHA-256.
+pub(crate) fn key_id(public_key: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, public_key);
     hex(&digest.as_ref()[..8])
 }

@@ -8,7 +8,8 @@ use prost::Message as _;
 use returnpath_agent::clock;
 use returnpath_shared::wire::{self, Stage};
 use returnpath_tests::{
-    agent::Agent, mqtt_client::MqttClient, player::Player, signer::Signer, wait::wait_until,
+    agent::Agent, mqtt_client::MqttClient, pki::Identity, player::Player, signer::Signer,
+    wait::wait_until,
 };
 
 use crate::{
@@ -25,20 +26,29 @@ const LEAD_MS: u64 = 120_000;
 /// to the box.
 const SHORT_MS: u64 = 10_000;
 
-/// Someone who may publish to boxes: a collector's decide role that went bad,
-/// but for the operator's key.
+/// Someone who may publish to boxes, but for the operator's key.
 struct Intruder {
     client: MqttClient,
 }
 
 impl Intruder {
+    /// A collector's decide role that went bad: may publish decisions.
     fn new(scene: &Scene) -> Self {
+        Self::with(scene, scene.pki.decide("collector-b"), "collector-b-decide")
+    }
+
+    /// Someone with the operator's certificate: may publish configuration.
+    fn steering(scene: &Scene) -> Self {
+        Self::with(scene, scene.pki.operator(), "operator")
+    }
+
+    fn with(scene: &Scene, identity: Identity, client_id: &str) -> Self {
         Self {
             client: MqttClient {
                 port: scene.mosquitto.port(),
                 authority: scene.pki.authority(),
-                identity: Some(scene.pki.decide("collector-b")),
-                client_id: "collector-b-decide".to_owned(),
+                identity: Some(identity),
+                client_id: client_id.to_owned(),
             },
         }
     }
@@ -324,6 +334,7 @@ async fn signed_configuration_is_obeyed_and_brings_new_keys() -> anyhow::Result<
         let mut client = scene.client(&agent).await?;
         let mut player = Player::follow(&agent).await?;
         let intruder = Intruder::new(scene);
+        let steering = Intruder::steering(scene);
         let operator = Signer::load(&scene.pki.signing_key("config-a"))?;
         let stranger = Signer::load(&scene.pki.signing_key("config-b"))?;
         let new = Signer::load(&scene.pki.signing_key("decision-b"))?;
@@ -336,7 +347,7 @@ async fn signed_configuration_is_obeyed_and_brings_new_keys() -> anyhow::Result<
         };
         let send = async |signed: wire::SignedConfig| {
             let bytes = signed.encode_to_vec();
-            intruder.publish("box-1", "config", &bytes).await
+            steering.publish("box-1", "config", &bytes).await
         };
 
         send(stranger.config(&config(9))).await?;

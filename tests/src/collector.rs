@@ -35,6 +35,11 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 const HTTP_LIMIT: Duration = Duration::from_secs(5);
 
+/// A collector that was killed is taken for dead after this long, in ms: tests
+/// kill many, and wait for those who take over. Five heartbeats on a loaded
+/// machine.
+const SESSION_TIMEOUT_MS: u32 = 3_000;
+
 /// Few partitions: each test makes its own topics. More than one, so that two
 /// collectors share them.
 const PARTITIONS: u32 = 4;
@@ -308,6 +313,7 @@ brokers = [\"{kafka}\"]
 topic_prefix = \"{topic_prefix}\"
 development = true
 plaintext = true
+session_timeout_ms = {SESSION_TIMEOUT_MS}
 
 [topics]
 partitions = {PARTITIONS}

@@ -6,69 +6,62 @@
 //! stand in their files, and the ad market. Owns the order of starting and
 //! stopping:
 //!
-//! brokers, ad market, collector, audit, agents, boxes; then feed; then stop feeding, wait
-//! until everything answered has been read, stop boxes, agents, collector, read
-//! to the end of the topics, and judge.
+//! brokers, ad market, collector, audit, agents, boxes; then feed; then stop
+//! feeding, wait until everything answered has been read and everything asked
+//! for is decided, stop boxes, agents, collector, read to the end of the topics,
+//! and judge.
 
 mod ad_market;
+mod agents;
 mod breakers;
 mod embedded_kafka;
 mod funnel;
+mod look_in;
 mod middleware;
 mod mqtt_broker;
 mod read_along;
+mod slots;
+mod story;
 mod summary;
+mod table;
 mod view;
 
 use std::{
-    fs,
+    io::{self, Write as _},
     path::PathBuf,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
-use returnpath_shared::DeviceId;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::interval,
-};
+use tokio::{sync::mpsc, time::interval};
 
 use self::{
     ad_market::AdMarket,
+    agents::Agents,
     breakers::Breakers,
     embedded_kafka::{EmbeddedKafka, TOPIC_PREFIX},
-    middleware::{Feeding, Middleware, MiddlewareCounts},
     mqtt_broker::EmbeddedBroker,
-    read_along::{ANSWERS_WAITING_MAX, ReadAlong},
+    read_along::{ANSWERS_WAITING_MAX, HANDED_WAITING_MAX, ReadAlong},
+    story::{Of, Stories},
     summary::Run,
     view::{Frame, View},
 };
 pub use self::{
-    funnel::{AggregatorFunnel, Funnel},
+    funnel::{AggregatorFunnel, Funnel, Unfilled},
+    slots::SlotFaults,
+    story::{Step, Story},
     summary::Summary,
 };
 use crate::{
-    agent::{self, Agent},
     collector::{Collector, Surroundings},
-    fleet::{
-        AdSource, BoxFeed, Fleet, FleetSettings, Load, lineup::Lineup, moment::Moment,
-        viewer::Viewer,
-    },
+    fleet::{AdSource, Fleet, FleetSettings, Load, lineup::Lineup, moment::Moment},
     pki::DevelopmentPki,
     wait::wait_until,
 };
 
 /// Certificates of a demo live no longer than it may run.
 const VALIDITY: Duration = Duration::from_secs(24 * 3_600);
-
-/// Agents report every 5 s, as they do by default.
-const BATCH_INTERVAL_MS: u32 = 5_000;
-
-/// The few agents show early what a demo is about: their households are told
-/// of a break within this much of the demo's time, if any are.
-const AGENTS_BREAK_WITHIN_MS: u64 = 10_000;
 
 /// From the last event to its record being read: a batch interval, and time
 /// for resends should something have been lost on the way.
@@ -121,6 +114,7 @@ pub enum Output {
 /// # Errors
 /// When something could not be started, or ended unasked.
 pub async fn run(settings: Settings) -> anyhow::Result<Summary> {
+    starting("the MQTT broker, Kafka and the ad market")?;
     let pki = DevelopmentPki::create(&settings.directory.join("pki"), VALIDITY)?;
     let clients_max = usize::try_from(settings.boxes + settings.agents + 10)?;
     let broker = EmbeddedBroker::start(&pki, clients_max).await?;
@@ -131,18 +125,21 @@ pub async fn run(settings: Settings) -> anyhow::Result<Summary> {
     demo.finish(&kafka).await
 }
 
+/// Says what the next seconds are for.
+fn starting(what: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "starting {what}")
+}
+
 /// Everything that runs.
 struct Demo {
     settings: Settings,
     collector: Collector,
-    agents: Vec<Agent>,
-    middlewares: JoinSet<anyhow::Result<()>>,
-    feeding: watch::Sender<Feeding>,
-    counts: Arc<MiddlewareCounts>,
+    agents: Agents,
     fleet: Fleet,
     read_along: ReadAlong,
     breakers: Breakers,
     view: View,
+    look_in: Vec<String>,
     started: Instant,
     /// Events answered at the last frames, for the rate.
     answered: Vec<u64>,
@@ -156,6 +153,7 @@ impl Demo {
         kafka: &EmbeddedKafka,
         market: &AdMarket,
     ) -> anyhow::Result<Self> {
+        starting("the collector")?;
         let surroundings = Surroundings {
             kafka: kafka.address().to_owned(),
             topic_prefix: TOPIC_PREFIX.to_owned(),
@@ -168,43 +166,18 @@ impl Demo {
         collector.start().await.context("start the collector")?;
 
         let (answers, answered) = mpsc::channel(ANSWERS_WAITING_MAX);
-        let read_along = ReadAlong::start(kafka.config(), answered)?;
+        let (hand, handed) = mpsc::channel(HANDED_WAITING_MAX);
+        let told_of = match settings.agents {
+            0 => Of::All,
+            _ => Of::Boxes(agents::PREFIX),
+        };
+        let stories = Stories::new(told_of, Lineup::london()?);
+        let read_along = ReadAlong::start(kafka.config(), answered, handed, stories)?;
 
-        let (feeding, fed) = watch::channel(Feeding::Goes);
-        let counts = Arc::new(MiddlewareCounts::default());
-        let lineup = Arc::new(Lineup::london()?);
-        let mut agents = Vec::new();
-        let mut middlewares = JoinSet::new();
+        starting("the agents and the simulated boxes")?;
         let boxes_directory = settings.directory.join("boxes");
-        fs::create_dir_all(&boxes_directory)?;
-        let mut seed = settings.seed;
-        for number in 1..=settings.agents {
-            let device: DeviceId = format!("agent-{number}").parse()?;
-            let agent_settings = agent::Settings {
-                batch_interval_ms: BATCH_INTERVAL_MS,
-            };
-            let mut agent = Agent::prepare(
-                &device,
-                &boxes_directory,
-                pki,
-                broker.port(),
-                agent_settings,
-            )?;
-            agent.start().await.context("start an agent")?;
-            let (from, speed) = (settings.from, settings.speed);
-            let by = from.plus_ms(AGENTS_BREAK_WITHIN_MS * u64::from(speed));
-            seed = Viewer::seed_before_a_break(&lineup, seed.wrapping_add(1), from, by, speed);
-            let middleware = Middleware {
-                device,
-                socket: agent.socket(),
-                feed: BoxFeed::household(&lineup, seed, from, speed, AdSource::Decided),
-                feeding: fed.clone(),
-                answers: answers.clone(),
-                counts: Arc::clone(&counts),
-            };
-            middlewares.spawn(middleware.run());
-            agents.push(agent);
-        }
+        let mut agents =
+            Agents::start(settings.agents, &boxes_directory, pki, broker.port()).await?;
         let fleet = Fleet::start(
             &FleetSettings {
                 broker: format!("localhost:{}", broker.port()).parse()?,
@@ -220,21 +193,21 @@ impl Demo {
             pki,
             &answers,
         )?;
+        agents.feed(&settings, &Arc::new(Lineup::london()?), &answers, &hand);
         let view = match settings.output {
             Output::People => View::for_people(),
             Output::Json => View::beside_json(),
         };
+        let look_in = look_in::commands(&settings.directory, settings.agents)?;
         Ok(Self {
             settings,
             collector,
             agents,
-            middlewares,
-            feeding,
-            counts,
             fleet,
             read_along,
             breakers: Breakers::default(),
             view,
+            look_in,
             started: Instant::now(),
             answered: Vec::new(),
         })
@@ -276,20 +249,19 @@ impl Demo {
         let frames = u32::try_from(self.answered.len().saturating_sub(1).max(1))?;
         let over_ms = (FRAME_INTERVAL * frames).as_millis();
         let answered_per_second = u128::from(seen.answered - first) * 1_000 / over_ms;
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         self.view.show(&Frame {
             stage,
             elapsed: self.started.elapsed(),
+            feed_for: self.settings.feed_for,
             agents: self.settings.agents,
             boxes: self.settings.boxes,
-            agents_answered: read(&self.counts.accepted) + read(&self.counts.durable),
-            agents_proof: self.counts.proof_latency.percentiles(),
-            agents_decisions: read(&self.counts.decisions),
-            agents_decided: self.counts.loop_latency.percentiles(),
+            speed: self.settings.speed,
+            agents_decided: self.agents.counts().loop_latency.percentiles(),
             breaker_openings: self.breakers.openings(),
             fleet: self.fleet.counts(),
             seen,
             answered_per_second: u64::try_from(answered_per_second)?,
+            look_in: self.look_in.clone(),
         })?;
         Ok(())
     }
@@ -297,29 +269,20 @@ impl Demo {
     /// A part that ends unasked ends the demo.
     fn check_running(&mut self) -> anyhow::Result<()> {
         self.collector.check_running()?;
-        for agent in &mut self.agents {
-            agent.check_running()?;
-        }
-        match self.middlewares.try_join_next() {
-            Some(Ok(Err(error))) => return Err(error.context("middleware of an agent")),
-            Some(Err(error)) => return Err(error).context("middleware of an agent"),
-            Some(Ok(Ok(()))) | None => {}
-        }
+        self.agents.check_running()?;
         self.read_along.check_running()
     }
 
     async fn finish(mut self, kafka: &EmbeddedKafka) -> anyhow::Result<Summary> {
         let fed_s = self.started.elapsed().as_secs();
-        self.feeding.send_replace(Feeding::Ended);
+        self.agents.stop_feeding();
         self.fleet.stop_feeding();
         self.drain().await?;
         self.view.end()?;
 
         let fleet = self.fleet.stop().await;
-        for mut agent in self.agents {
-            let status = agent.terminate(STOP_LIMIT).await?;
-            ensure!(status.success(), "{} ended: {status}", agent.device());
-        }
+        let agents_decided = self.agents.counts().loop_latency.percentiles();
+        self.agents.stop().await?;
         let status = self.collector.terminate(STOP_LIMIT).await?;
         ensure!(status.success(), "the collector ended: {status}");
 
@@ -342,16 +305,17 @@ impl Demo {
             agents: self.settings.agents,
             boxes: self.settings.boxes,
             seed: self.settings.seed,
+            speed: self.settings.speed,
             fleet,
-            agents_decided: self.counts.loop_latency.percentiles(),
+            agents_decided,
             breaker_openings: self.breakers.openings(),
         };
         Ok(Summary::new(run, heard))
     }
 
-    /// Waits until all middlewares have their answers and everything answered
-    /// has been read. What is still missing at the limit is for the audit to
-    /// say, not for a timeout.
+    /// Waits until all middlewares have their answers, everything answered has
+    /// been read, and everything asked for is decided. What is still missing at
+    /// the limit is for the audit to say, not for a timeout.
     async fn drain(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         let mut frames = interval(FRAME_INTERVAL);
@@ -363,8 +327,10 @@ impl Demo {
             self.look("draining").await?;
             self.check_running()?;
             let seen = self.read_along.seen();
-            let quiet =
-                self.middlewares.is_empty() && seen.outstanding == 0 && self.fleet.is_settled();
+            let quiet = self.agents.is_settled()
+                && self.fleet.is_settled()
+                && seen.outstanding == 0
+                && seen.slot_faults.undecided == 0;
             if quiet && settled_at == Some(seen.answered) {
                 return Ok(());
             }

@@ -6,12 +6,14 @@
 //! box's flash is memory, and all boxes share the clock of this machine.
 
 mod answers;
+mod box_feed;
 pub mod breaks;
 pub mod chance;
 mod counters;
 mod feed;
 pub mod latency;
 pub mod lineup;
+mod load;
 mod memory;
 pub mod moment;
 mod simulated_box;
@@ -31,22 +33,25 @@ use returnpath_agent::{
     trust::Keys,
 };
 use returnpath_collector::audit;
-use returnpath_delivery::{BootFacts, Config, Pace, ReconnectConfig, Start, SyncPolicy, Uptime};
-use returnpath_shared::{DeviceId, Epoch, Incarnation, wire};
+use returnpath_delivery::{BootFacts, ReconnectConfig, Start, Uptime};
+use returnpath_shared::{DeviceId, Epoch, Incarnation};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
 
-pub use self::{answers::write_answers, counters::FleetCounts, feed::EVENTS_PER_BATCH};
+pub use self::{
+    answers::write_answers,
+    box_feed::BoxFeed,
+    counters::FleetCounts,
+    feed::EVENTS_PER_BATCH,
+    load::{AdSource, Load},
+};
 use self::{
     chance::Chance,
     counters::Counters,
-    feed::{Feed, ViewerPace},
     lineup::Lineup,
-    moment::Moment,
     simulated_box::{Parts, Phase, SimulatedBox},
-    viewer::Viewer,
     way_back::WayBack,
 };
 use crate::{
@@ -57,35 +62,6 @@ use crate::{
 /// TLS handshakes a second that a broker on the same two cores takes without
 /// keeping the rest waiting: boxes connect over boxes / this seconds.
 const CONNECTIONS_PER_SECOND: u32 = 200;
-
-/// What the boxes do.
-#[derive(Clone, Copy, Debug)]
-pub enum Load {
-    /// Households, from this time of day on, this many times faster than real.
-    Viewers {
-        /// Time of day at the start.
-        from: Moment,
-        /// At least 1.
-        speed: u32,
-        /// Where the ads come from that they see.
-        ads: AdSource,
-    },
-    /// Batches of [`EVENTS_PER_BATCH`] events at this rate, over all boxes.
-    Batches {
-        /// Batches a second, at least 1.
-        per_second: u32,
-    },
-}
-
-/// Where the ads of households come from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AdSource {
-    /// The players make them up: nobody decides.
-    MadeUp,
-    /// The boxes follow decisions, signed by `decision-a` of the development
-    /// PKI, and the players show them.
-    Decided,
-}
 
 /// A run of simulated boxes.
 #[derive(Clone, Debug)]
@@ -256,127 +232,6 @@ impl Fleet {
         self.phase.send_replace(Phase::Stopped);
         while self.tasks.join_next().await.is_some() {}
         FleetCounts::of(&self.counters)
-    }
-}
-
-impl Load {
-    /// The agent's defaults (`returnpath-agent.example.toml`), except where a
-    /// fixed rate needs more.
-    fn delivery(self) -> Config {
-        let pace = match self {
-            Self::Viewers { .. } => Pace {
-                batch_interval: Duration::from_secs(5),
-                window_batches_max: 16,
-                backlog_rate: 50,
-            },
-            // Batches are handed in whole; nothing is gained by waiting. A real
-            // box sends one in 5 s and has its receipt after 30: here a box
-            // stands for many, and its window for theirs.
-            Self::Batches { .. } => Pace {
-                batch_interval: Duration::from_millis(5),
-                window_batches_max: u32::from(self.in_flight_max()),
-                backlog_rate: 50,
-            },
-        };
-        Config {
-            pace,
-            flush_interval: Duration::from_secs(60),
-            sync: SyncPolicy::WhenNeeded,
-            durable_after: Duration::from_millis(300),
-            group_commit: Duration::from_millis(20),
-            queue_bytes_max: 32 * 1024 * 1024,
-            queue_batches_max: 16_384,
-            age_max: Duration::from_secs(14 * 24 * 3_600),
-            ram_bytes_max: match self {
-                Self::Viewers { .. } => 512 * 1024,
-                Self::Batches { .. } => 4 * 1024 * 1024,
-            },
-            live_age_max: Duration::from_secs(60),
-            resend_after_prompt: Duration::from_secs(5),
-            resend_after: Duration::from_secs(45),
-            resend_after_max: Duration::from_secs(300),
-            proof_ids_max: 4_096,
-            ordinary_ids_max: 256,
-        }
-    }
-
-    fn follows_decisions(self) -> bool {
-        match self {
-            Self::Viewers { ads, .. } => ads == AdSource::Decided,
-            Self::Batches { .. } => false,
-        }
-    }
-
-    fn in_flight_max(self) -> u16 {
-        match self {
-            Self::Viewers { .. } => 16,
-            Self::Batches { .. } => 4_096,
-        }
-    }
-
-    fn feed(self, lineup: &Arc<Lineup>, boxes: u32, number: u32, seed: u64, now: Uptime) -> Feed {
-        match self {
-            Self::Viewers { from, speed, ads } => {
-                let speed = speed.max(1);
-                let viewer = Viewer::new(Arc::clone(lineup), seed, from);
-                let viewer = match ads {
-                    AdSource::MadeUp => viewer,
-                    AdSource::Decided => viewer.following_decisions(speed),
-                };
-                Feed::Household {
-                    viewer: Box::new(viewer),
-                    pace: ViewerPace {
-                        begun: from,
-                        begun_at: now,
-                        speed,
-                    },
-                }
-            }
-            Self::Batches { per_second } => {
-                let interval = Duration::from_secs(1) * boxes / per_second.max(1);
-                Feed::Batches {
-                    // Spread evenly over the interval.
-                    next: now.plus(interval * number / boxes.max(1)),
-                    interval,
-                }
-            }
-        }
-    }
-}
-
-/// A household for a box of the caller's own: the same viewers, handed to a
-/// real agent.
-#[derive(Debug)]
-pub struct BoxFeed(Feed);
-
-impl BoxFeed {
-    /// A household that begins now, at the moment `from` of its own time.
-    #[must_use]
-    pub fn household(
-        lineup: &Arc<Lineup>,
-        seed: u64,
-        from: Moment,
-        speed: u32,
-        ads: AdSource,
-    ) -> Self {
-        let load = Load::Viewers { from, speed, ads };
-        Self(load.feed(lineup, 1, 1, seed, Uptime(clock::uptime_ms())))
-    }
-
-    /// How long nothing happens.
-    #[must_use]
-    pub fn wait(&self) -> Duration {
-        self.0.next_at().since(Uptime(clock::uptime_ms()))
-    }
-
-    /// The box was given a decision, which its player shows in its slot.
-    pub fn decided(&mut self, decision: wire::Decision) {
-        self.0.decided(decision);
-    }
-
-    /// What has happened since it was last asked.
-    pub fn take(&mut self) -> Vec<wire::Event> {
-        self.0.take(Uptime(clock::uptime_ms()))
     }
 }
 

@@ -378,6 +378,7 @@ share.coordinator.state.topic.num.partitions=1
 
 # What would only make tests wait.
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 broker.heartbeat.interval.ms=200
 broker.session.timeout.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=500

@@ -21,7 +21,9 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Who may do what. `%u` is the common name of the client's certificate: a box
 /// reaches its own topics. Collectors are named, and each of their roles has
 /// the rights that it needs: bridges take what boxes say and receipt it, the
-/// decide role steers them. `load` stands for many boxes in benchmarks, and
+/// decide role pushes decisions. `operator` is a person at
+/// `returnpath-collector config publish`: no process that runs unattended may
+/// steer boxes. `load` stands for many boxes in benchmarks, and
 /// `observer` reads along what boxes are sent.
 const ACCESS: &str = "\
 user collector-a
@@ -36,10 +38,11 @@ topic write rp/v1/+/receipts
 
 user collector-a-decide
 topic write rp/v1/+/decisions
-topic write rp/v1/+/config
 
 user collector-b-decide
 topic write rp/v1/+/decisions
+
+user operator
 topic write rp/v1/+/config
 
 user load

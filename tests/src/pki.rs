@@ -10,6 +10,7 @@
 //! ```text
 //! ca.pem  ca.key  broker.pem  broker.key  aggregators.pem  aggregators.key
 //! collector-a.pem  collector-a.key  collector-a-decide.pem  collector-a-decide.key …
+//! operator.pem  operator.key
 //! decision-a.key  decision-a.pub  decision-b…  config-a…  config-b…
 //! devices/{device}.pem  devices/{device}.key  NOT-FOR-PRODUCTION.txt
 //! ```
@@ -47,6 +48,9 @@ const AUTHORITY_NAME: &str = "returnpath development CA (not for production)";
 /// Device ids must not begin so: the broker's access control tells collectors
 /// from boxes by their common names.
 const COLLECTOR_PREFIX: &str = "collector-";
+
+/// Common name of the person who steers boxes; no device's id either.
+const OPERATOR: &str = "operator";
 
 /// The collectors that have certificates.
 const COLLECTORS: [&str; 2] = ["collector-a", "collector-b"];
@@ -103,8 +107,8 @@ enum Purpose {
 
 impl DevelopmentPki {
     /// Makes a new authority in `directory`, with certificates for the broker,
-    /// `collector-a` and `collector-b` and the ad market, all valid for
-    /// `validity`, and the keys that sign decisions and configuration.
+    /// `collector-a` and `collector-b`, the ad market and the operator, all valid
+    /// for `validity`, and the keys that sign decisions and configuration.
     ///
     /// # Errors
     /// When the folder already holds an authority, or cannot be written.
@@ -129,6 +133,7 @@ impl DevelopmentPki {
             let decide = decide_name(name);
             pki.sign(&pki.decide(name), &decide, Purpose::Client)?;
         }
+        pki.sign(&pki.operator(), OPERATOR, Purpose::Client)?;
         for name in SIGNING_KEYS {
             let files = pki.signing_key(name);
             let key = KeyPair::generate_for(&PKCS_ED25519)?;
@@ -162,6 +167,10 @@ impl DevelopmentPki {
             !id.as_str().starts_with(COLLECTOR_PREFIX),
             "device id {id} begins with {COLLECTOR_PREFIX:?}, which is reserved for collectors"
         );
+        ensure!(
+            id.as_str() != OPERATOR,
+            "device id {id} is reserved for the person who steers boxes"
+        );
         let identity = Identity::at(&self.directory.join("devices"), id.as_str());
         if !identity.certificate.exists() {
             self.sign(&identity, id.as_str(), Purpose::Client)?;
@@ -193,6 +202,12 @@ impl DevelopmentPki {
     #[must_use]
     pub fn decide(&self, collector: &str) -> Identity {
         Identity::at(&self.directory, &decide_name(collector))
+    }
+
+    /// What the person who steers boxes shows to the broker.
+    #[must_use]
+    pub fn operator(&self) -> Identity {
+        Identity::at(&self.directory, OPERATOR)
     }
 
     /// The identity of the stand-in ad market; it answers to `localhost` and

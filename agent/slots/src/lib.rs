@@ -3,7 +3,8 @@
 //! to the cloud.
 //!
 //! [`Slots`] owns the life of a decision between its arrival and the end of
-//! its slot. Time, stored rows and the verdict on a signature are arguments;
+//! its slot, and asks again for opportunities whose decision may have passed
+//! the box by. Time, stored rows and the verdict on a signature are arguments;
 //! commits, hand-overs and events are [`Output`]s that the shell carries out.
 //! Neither SQLite, MQTT, cryptography nor a clock is known here.
 //!
@@ -37,6 +38,7 @@
 
 extern crate alloc;
 
+mod bucket;
 mod last_ids;
 mod message;
 mod output;
@@ -44,8 +46,9 @@ mod refusal;
 mod slot;
 mod slots;
 
+pub use bucket::Bucket;
 pub use message::{PURPOSE, Verify};
 pub use output::{BindOutcome, Follower, HandOver, Output, Tell, TellOutcome, To};
 pub use refusal::{Refusal, Refused};
 pub use slot::{Row, Slot};
-pub use slots::{HELD_MAX, Slots, Start, Status};
+pub use slots::{ASK_AGAIN_MS, Asked, HELD_MAX, OPPORTUNITIES_MAX, Slots, Start, Status};

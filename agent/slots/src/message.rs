@@ -33,6 +33,7 @@ pub(crate) fn open(
         reason: Refusal::Malformed,
         decision_id: String::new(),
         expected,
+        is_told: false,
     };
     if message.len() > SIGNED_DECISION_BYTES_MAX {
         return Err(malformed("at most 4,096 bytes"));
@@ -45,6 +46,7 @@ pub(crate) fn open(
             reason: Refusal::Forged,
             decision_id: String::new(),
             expected: "a signature by a trusted key (trust.decision_keys)",
+            is_told: false,
         });
     }
     let decision =
@@ -54,6 +56,7 @@ pub(crate) fn open(
             reason: Refusal::Foreign,
             decision_id: String::new(),
             expected: "device_id: this box",
+            is_told: false,
         });
     }
     match wrong_field(&decision) {

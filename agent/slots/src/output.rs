@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use returnpath_shared::wire;
 
-use crate::{Refused, Row, Slot};
+use crate::{Asked, Refused, Row, Slot};
 
 /// A client that follows decisions. The shell chooses the number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -26,6 +26,9 @@ pub enum Output {
     HandOver(Box<HandOver>),
     /// Take this event into the queue, and report by [`crate::Slots::told`].
     Tell(Tell),
+    /// Take this opportunity into the queue once more; where that has no room
+    /// the next connection asks for it.
+    AskAgain(Box<Asked>),
     /// This row is not needed any more; it may stay until the next commit.
     Forget(Slot),
     /// Log it.

@@ -20,11 +20,13 @@ pub enum Refusal {
     /// Its slot cannot be bound: the medium fails, or as many are bound as may
     /// be.
     Unstored,
+    /// More came than the box looks into; it is not known what it was.
+    TooMany,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Forged,
         Self::Expired,
         Self::Replayed,
@@ -32,6 +34,7 @@ impl Refusal {
         Self::Foreign,
         Self::Malformed,
         Self::Unstored,
+        Self::TooMany,
     ];
 
     /// As health events and ad events name it.
@@ -45,6 +48,7 @@ impl Refusal {
             Self::Foreign => "foreign",
             Self::Malformed => "malformed",
             Self::Unstored => "unstored",
+            Self::TooMany => "too_many",
         }
     }
 
@@ -67,4 +71,6 @@ pub struct Refused {
     pub decision_id: String,
     /// What was expected.
     pub expected: &'static str,
+    /// Whether the cloud is told of it, for the first time.
+    pub is_told: bool,
 }

@@ -5,9 +5,10 @@
 //! flash), *bound* (handed over, acknowledged), *over* (expired; its slot stays
 //! bound while there is room).
 
+mod asking;
 mod telling;
 
-use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
 
 use bytes::Bytes;
 use returnpath_shared::{
@@ -15,10 +16,14 @@ use returnpath_shared::{
     wire::{self, AdEvent, ad_event},
 };
 
-use self::telling::{Owed, Refusals};
+pub use self::asking::{ASK_AGAIN_MS, Asked, OPPORTUNITIES_MAX};
+use self::{
+    asking::Opportunities,
+    telling::{Owed, Refusals},
+};
 use crate::{
-    BindOutcome, Follower, HandOver, Output, Refusal, Refused, Row, Slot, Tell, TellOutcome, To,
-    Verify, message,
+    BindOutcome, Bucket, Follower, HandOver, Output, Refusal, Refused, Row, Slot, Tell,
+    TellOutcome, To, Verify, message,
 };
 
 /// Slots known at once, in RAM and in the file: four breaks of 16 slots, where a
@@ -26,6 +31,15 @@ use crate::{
 /// the slot that expired first makes room; where none has expired, the new
 /// decision is refused as unstored.
 pub const HELD_MAX: usize = 64;
+
+/// Messages looked into at once: everything that may be open, pushed by two
+/// collectors, of which one takes over from the other.
+const LOOKS_MAX: u32 = 128;
+
+/// Beyond these, one message is looked into after each interval of this many
+/// ms. To verify a signature takes a box's processor up to 1 ms: a flood of
+/// forged decisions gets less than a hundredth of it.
+const LOOK_EVERY_MS: u64 = 125;
 
 /// What a start begins with.
 #[derive(Clone, Debug)]
@@ -52,6 +66,8 @@ pub struct Status {
     /// Refusals that the cloud was not told of, because too many were owed;
     /// they are counted by reason like the others.
     pub untold: u64,
+    /// Opportunities that the box told again after a new connection.
+    pub asked_again: u64,
     /// Bound and not expired, now.
     pub open: usize,
     refused: [u64; Refusal::ALL.len()],
@@ -79,6 +95,8 @@ pub struct Slots {
     now_ms: u64,
     held: Vec<Held>,
     refusals: Refusals,
+    opportunities: Opportunities,
+    looks: Bucket,
     next_number: u64,
     outputs: VecDeque<Output>,
     /// `open` is filled in by `status`.
@@ -155,6 +173,8 @@ impl Slots {
             boot_id,
             now_ms,
             refusals: Refusals::default(),
+            opportunities: Opportunities::default(),
+            looks: Bucket::new(LOOKS_MAX, LOOK_EVERY_MS),
             next_number: 1,
             outputs: VecDeque::new(),
             totals: Status::default(),
@@ -166,11 +186,32 @@ impl Slots {
     /// A message came on the box's topic for decisions.
     pub fn arrived(&mut self, message: &[u8], verify: &dyn Verify, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
-        match message::open(message, &self.device, verify) {
-            Ok(decision) => self.opened(decision, message),
-            Err(refused) => self.refuse(refused),
+        if self.is_repeated(message) {
+            self.totals.repeated += 1;
+        } else if !self.looks.take(self.now_ms) {
+            self.refuse(Refused {
+                reason: Refusal::TooMany,
+                decision_id: String::new(),
+                expected: "fewer messages at a time",
+                is_told: false,
+            });
+        } else {
+            match message::open(message, &self.device, verify) {
+                Ok(decision) => self.opened(decision, message),
+                Err(refused) => self.refuse(refused),
+            }
         }
         self.advance(now_ms);
+    }
+
+    /// Whether this is, to the byte, what an open slot is bound to: verified
+    /// before.
+    fn is_repeated(&self, message: &[u8]) -> bool {
+        self.held.iter().any(|held| {
+            held.row.signed == message
+                && held.decision.is_some()
+                && !held.row.is_over(self.boot_id, self.now_ms)
+        })
     }
 
     /// An authentic decision for this box, with all fields as they must be.
@@ -211,13 +252,12 @@ impl Slots {
             return;
         };
         let (reason, expected) = refusal;
-        if reason.is_told() {
-            self.refusals.owe(&decision, reason, self.now_ms);
-        }
+        let is_told = reason.is_told() && self.refusals.owe(&decision, reason, self.now_ms);
         self.refuse(Refused {
             reason,
             decision_id: decision.decision_id,
             expected,
+            is_told,
         });
     }
 
@@ -261,6 +301,7 @@ impl Slots {
                     reason: Refusal::Unstored,
                     decision_id: held.row.decision_id,
                     expected: "a queue file that takes its row",
+                    is_told: false,
                 });
             }
         }
@@ -343,7 +384,8 @@ impl Slots {
             (Stage::Bound, Owed::From(at_ms)) => Some(at_ms),
             (Stage::Binding(_), _) | (Stage::Bound, Owed::Asked(_) | Owed::Settled) => None,
         });
-        held.chain(self.refusals.due()).min()
+        let refusals = self.refusals.due();
+        held.chain(refusals).chain(self.ask_again_due()).min()
     }
 
     /// Counts, for people and health events.
@@ -368,6 +410,7 @@ impl Slots {
             let number = self.take_number();
             self.outputs.push_back(Output::Tell(Tell { number, event }));
         }
+        self.ask_again();
         self.let_go();
     }
 

@@ -9,7 +9,7 @@ use returnpath_shared::{BatchId, Downlink, MQTT_PACKET_BYTES_MAX, wire};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, IncomingPacketSizeLimit, MqttOptions, Packet,
     PubAckReason, Publish, PublishNoticeError, PublishResult, QoS, StateError, SubscribeFilter,
-    SubscribeReasonCode, TlsConfiguration, Transport,
+    SubscribeReasonCode, TlsConfiguration, Transport, mqttbytes,
 };
 use rustix::net::sockopt;
 use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle, time::timeout};
@@ -277,14 +277,20 @@ impl Driver {
     }
 }
 
-fn classify(error: &ConnectionError) -> CloseReason {
+/// Why a connection ended: boxes come back in turn where the broker ended all of
+/// them, so that is told apart.
+pub(super) fn classify(error: &ConnectionError) -> CloseReason {
     if let ConnectionError::ConnectionRefused(code) = error {
         return CloseReason::Refused(format!("{code:?}"));
     }
     if let ConnectionError::MqttState(StateError::ConnectionAborted) = error {
         return CloseReason::Dropped;
     }
-    if let ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) = error
+    // What is read from a connection that was cut comes as the last of these.
+    if let ConnectionError::Io(error)
+    | ConnectionError::MqttState(
+        StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
+    ) = error
         && matches!(
             error.kind(),
             io::ErrorKind::ConnectionReset

@@ -1,7 +1,8 @@
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 use returnpath_shared::{Epoch, Incarnation, Sequence};
+use rumqttc::{ConnectionError, StateError, mqttbytes};
 use rustls::{RootCertStore, pki_types::PrivateKeyDer};
 use tokio::net::TcpListener;
 
@@ -126,5 +127,28 @@ fn nothing_is_taken_while_not_connected() {
         assert_eq!(publish(&mut link), Err(PublishError::Down));
         link.connect(0);
         assert_eq!(publish(&mut link), Err(PublishError::Down));
+    });
+}
+
+#[test]
+fn a_broker_that_hangs_up_without_a_word_is_known_to_have_ended_it() {
+    runtime().block_on(async {
+        let (mut end, near) = tokio::io::duplex(64);
+        drop(near);
+        let read = tokio::io::AsyncReadExt::read_u8(&mut end).await;
+        for error in [
+            ConnectionError::Io(read.unwrap_err()),
+            ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::Io(
+                io::ErrorKind::UnexpectedEof.into(),
+            ))),
+            ConnectionError::MqttState(StateError::Io(io::ErrorKind::ConnectionReset.into())),
+            ConnectionError::MqttState(StateError::ConnectionAborted),
+        ] {
+            let reason = connection::classify(&error);
+            assert!(matches!(reason, CloseReason::Dropped), "{reason:?}");
+            assert!(reason.is_by_broker());
+        }
+        let refused = ConnectionError::Io(io::ErrorKind::ConnectionRefused.into());
+        assert!(!connection::classify(&refused).is_by_broker());
     });
 }

@@ -102,11 +102,17 @@ pub(super) fn delete_slot(connection: &Connection, slot: &Slot) -> Result<(), ru
         .map(drop)
 }
 
-/// Versions only rise: the caller has seen to that.
+/// Versions only rise, in whatever order they come: one that is put again into
+/// a new file may meet a newer one there.
 pub(super) fn put_config(
     connection: &Connection,
     config: &StoredConfig,
 ) -> Result<(), rusqlite::Error> {
+    // What cannot be read is no reason to keep it.
+    let newer = read_config(connection).ok().flatten();
+    if newer.is_some_and(|newer| newer.version > config.version) {
+        return Ok(());
+    }
     connection
         .execute(
             "INSERT OR REPLACE INTO config VALUES (0, ?, ?)",

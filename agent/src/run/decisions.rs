@@ -7,12 +7,13 @@ use bytes::Bytes;
 use returnpath_delivery::{Acceptance, ClientToken, FirstAnswer, Uptime};
 use returnpath_shared::wire::{self, event};
 use returnpath_slots::{
-    BindOutcome, Follower, HandOver, Output, Slots, Start, Status, Tell, TellOutcome, To, Verify,
+    Asked, BindOutcome, Follower, HandOver, Output, Slots, Start, Status, Tell, TellOutcome, To,
+    Verify,
 };
 use serde::Serialize;
 use tracing::{debug, info, warn};
 
-use super::Agent;
+use super::{Agent, report::stands_for_others};
 use crate::{
     intake::{Following, Reply},
     queue::{Found, Request},
@@ -119,6 +120,18 @@ impl Decisions {
         self.slots.followed(follower, now.0);
     }
 
+    /// What a client asks for with this event, if the box takes decisions.
+    pub(super) fn asked(&self, event: &wire::Event) -> Option<Asked> {
+        self.keys.as_ref()?;
+        match &event.kind {
+            Some(event::Kind::AdOpportunity(opportunity)) => Some(Asked {
+                uptime_ms: event.uptime_ms,
+                opportunity: opportunity.clone(),
+            }),
+            _ => None,
+        }
+    }
+
     fn hand_over(&mut self, HandOver { to, decision }: &HandOver) {
         let line = Line { decision };
         // A message of text and numbers can always be written.
@@ -161,16 +174,16 @@ impl Agent {
                 }
                 Output::Tell(Tell { number, event }) => self.tell(number, event, now),
                 Output::Forget(slot) => self.queue.request(Request::Forget(slot)),
+                Output::AskAgain(asked) => self.ask_again(*asked, now),
                 Output::Refused(refused) => {
                     let (reason, expected) = (refused.reason.name(), refused.expected);
                     let id = &refused.decision_id;
-                    // What nobody vouches for must not fill the log: the first
-                    // of its kind stands for the others, which are counted.
                     let status = self.decisions.slots.status(now.0);
-                    if id.is_empty() && status.refused(refused.reason) > 1 {
-                        debug!(reason, expected, "decision refused");
+                    let count = status.refused(refused.reason);
+                    if refused.is_told || stands_for_others(count) {
+                        warn!(reason, count, expected, decision = %id, "decision refused");
                     } else {
-                        warn!(reason, expected, decision = %id, "decision refused");
+                        debug!(reason, count, expected, decision = %id, "decision refused");
                     }
                 }
             }
@@ -199,6 +212,24 @@ impl Agent {
             Acceptance::Accepted { .. } | Acceptance::TooLarge { .. } => TellOutcome::Settled,
         };
         self.decisions.slots.told(number, outcome, now.0);
+    }
+
+    /// Takes an opportunity into the queue once more. Without the client's own
+    /// id: by that it would be taken for a repeat.
+    fn ask_again(&mut self, asked: Asked, now: Uptime) {
+        let Asked {
+            uptime_ms,
+            opportunity,
+        } = asked;
+        let break_id = opportunity.break_id.clone();
+        let event = wire::Event {
+            uptime_ms,
+            client_id: String::new(),
+            kind: Some(event::Kind::AdOpportunity(opportunity)),
+        };
+        let token = self.token();
+        let acceptance = self.delivery.accept(event, token, now);
+        info!(%break_id, ?acceptance, "asking again for a break after a new connection");
     }
 
     /// The later answer to something told: durable, or kept in RAM where

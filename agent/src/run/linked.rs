@@ -21,6 +21,9 @@ impl Agent {
                 self.link_error = None;
                 self.reconnect.connected(now);
                 self.delivery.handle(Input::LinkUp, now);
+                let live_age_ms = self.config.link.live_age_max.as_millis();
+                let live_age_ms = u64::try_from(live_age_ms).unwrap_or(u64::MAX);
+                self.decisions.slots.linked(live_age_ms, now.0);
             }
             LinkEvent::Acknowledged { id, answer } => {
                 let outcome = match answer {
@@ -32,7 +35,7 @@ impl Agent {
             }
             LinkEvent::Receipt(receipt) => self.delivery.handle(Input::Receipt(&receipt), now),
             LinkEvent::Decision(message) => self.decisions.arrived(&message, now),
-            LinkEvent::Config(message) => self.configured(&message),
+            LinkEvent::Config(message) => self.configured(&message, now),
             LinkEvent::Closed(reason) => self.disconnected(&reason, now),
         }
     }
@@ -48,6 +51,7 @@ impl Agent {
         self.link_error = Some(reason.to_string());
         self.dial = Some(dial);
         self.delivery.handle(Input::LinkDown, now);
+        self.decisions.slots.unlinked();
     }
 
     pub(super) fn publish(&mut self, publish: Publish) {

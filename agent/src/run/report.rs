@@ -45,6 +45,13 @@ impl WayBack {
     }
 }
 
+/// Whether the log tells of a refusal that comes as the `count`th of its kind.
+/// What strangers send must not fill it: each that is told stands for as many
+/// as were told before it, and all are counted.
+pub(super) fn stands_for_others(count: u64) -> bool {
+    count.is_power_of_two()
+}
+
 /// The status as JSON. Names are those of health events where both have one.
 pub(super) fn status(status: &Status, facts: &Facts<'_>) -> Value {
     let usage = process::usage();
@@ -111,6 +118,7 @@ pub(super) fn status(status: &Status, facts: &Facts<'_>) -> Value {
             "repeated": facts.way_back.decisions.status.repeated,
             "refused": Value::Object(counts(facts.way_back.refused())),
             "refusalsUntold": facts.way_back.decisions.status.untold,
+            "askedAgain": facts.way_back.decisions.status.asked_again,
             "followers": facts.way_back.decisions.followers,
             "bindMsMax": u64::try_from(facts.way_back.decisions.bind_time_max.as_millis()).unwrap_or(u64::MAX),
         },

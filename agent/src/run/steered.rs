@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use returnpath_delivery::{Input, Uptime};
-use returnpath_slots::BindOutcome;
+use returnpath_slots::{BindOutcome, Bucket};
 use tracing::{debug, info, warn};
 
-use super::{Agent, settings};
+use super::{Agent, report::stands_for_others, settings};
 use crate::{
     config::Config,
     queue::{Found, Request},
@@ -30,9 +30,25 @@ pub(super) struct Steered {
     /// Counts of refusals, by [`ConfigRefusal::name`], in the order of
     /// [`REASONS`].
     refused: [u64; REASONS.len()],
+    looks: Bucket,
 }
 
-const REASONS: [&str; 5] = ["forged", "foreign", "malformed", "out_of_range", "unstored"];
+const REASONS: [&str; 6] = [
+    "forged",
+    "foreign",
+    "malformed",
+    "out_of_range",
+    "unstored",
+    "too_many",
+];
+
+/// Messages looked into at once: an operator changes his mind a few times, and
+/// the last word comes again with each connection.
+const LOOKS_MAX: u32 = 16;
+
+/// Beyond these, one is looked into after each interval of this many ms: a
+/// signature takes a box's processor up to 1 ms to verify.
+const LOOK_EVERY_MS: u64 = 1_000;
 
 impl Steered {
     /// Reads the key files, and what an earlier run stored.
@@ -59,6 +75,7 @@ impl Steered {
             stored: None,
             storing: None,
             refused: [0; REASONS.len()],
+            looks: Bucket::new(LOOKS_MAX, LOOK_EVERY_MS),
         };
         let (Some(stored), Some(keys)) = (&found.config, &steered.keys) else {
             return Ok(steered);
@@ -92,27 +109,46 @@ impl Steered {
     }
 
     fn refuse(&mut self, refusal: &ConfigRefusal) {
-        warn!(reason = refusal.name(), %refusal, "configuration refused; nothing of it is applied");
+        let reason = refusal.name();
         let mut counts = REASONS.iter().zip(&mut self.refused);
-        if let Some((_, count)) = counts.find(|(reason, _)| **reason == refusal.name()) {
-            *count += 1;
+        let Some((_, count)) = counts.find(|(one, _)| **one == reason) else {
+            return;
+        };
+        *count += 1;
+        if stands_for_others(*count) {
+            warn!(reason, count, %refusal, "configuration refused; nothing of it is applied");
+        } else {
+            debug!(reason, count, %refusal, "configuration refused");
         }
+    }
+
+    /// Whether this is what the box obeys already, to the byte: the retained
+    /// message comes with every connection.
+    fn is_obeyed(&self, message: &Bytes) -> bool {
+        let stored = self.stored.as_ref();
+        stored.is_some_and(|config| config.signed == *message)
     }
 }
 
 impl Agent {
-    pub(super) fn configured(&mut self, message: &Bytes) {
+    pub(super) fn configured(&mut self, message: &Bytes, now: Uptime) {
         let steered = &mut self.steered;
         let Some(keys) = &steered.keys else {
             return;
         };
+        if steered.is_obeyed(message) {
+            return;
+        }
+        if !steered.looks.take(now.0) {
+            steered.refuse(&ConfigRefusal::TooMany);
+            return;
+        }
         match steering::read(message, &self.device, keys, &steered.of_file) {
             Err(refusal) => steered.refuse(&refusal),
             Ok((version, settings)) => {
                 let under_way = steered.storing.as_ref().map(|(config, _)| config.version);
                 let stored = steered.stored.as_ref().map(|config| config.version);
                 if under_way.max(stored) >= Some(version) {
-                    // The retained one comes with every connection.
                     debug!(version, ?stored, "configuration is not newer");
                     return;
                 }

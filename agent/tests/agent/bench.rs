@@ -76,7 +76,10 @@ impl Box {
         let path = self.directory.join("agent.toml");
         let config = fs::read_to_string(&path).unwrap();
         let nobody = config.lines().find(|line| line.starts_with("brokers"));
-        let here = format!("brokers = [\"127.0.0.1:{port}\"]\nreconnect_wait_base_ms = 10");
+        let here = format!(
+            "brokers = [\"127.0.0.1:{port}\"]\n\
+             reconnect_wait_base_ms = 10\nreconnect_spread_ms = 100"
+        );
         fs::write(&path, config.replace(nobody.unwrap(), &here)).unwrap();
     }
 

@@ -34,7 +34,13 @@ pub(crate) struct Broker {
     pub(crate) port: u16,
     /// Its certificate, PEM: whom a box must trust.
     pub(crate) certificate: String,
-    outgoing: Sender<Vec<u8>>,
+    outgoing: Sender<Outgoing>,
+}
+
+/// What the broker does next to the agent that is connected.
+enum Outgoing {
+    Packet(Vec<u8>),
+    HangUp,
 }
 
 impl Broker {
@@ -78,14 +84,20 @@ impl Broker {
         // Packet id, and no properties.
         body.extend([0, 7, 0]);
         body.extend(payload);
-        self.outgoing.send(packet(0x32, &body)).unwrap();
+        let packet = packet(0x32, &body);
+        self.outgoing.send(Outgoing::Packet(packet)).unwrap();
+    }
+
+    /// Ends the connection without a word; the agent may come back at once.
+    pub(crate) fn hang_up(&self) {
+        self.outgoing.send(Outgoing::HangUp).unwrap();
     }
 }
 
 /// One connection.
 struct Session<'a> {
     stream: StreamOwned<ServerConnection, TcpStream>,
-    queued: &'a Receiver<Vec<u8>>,
+    queued: &'a Receiver<Outgoing>,
     read: Vec<u8>,
     subscribed: bool,
 }
@@ -93,7 +105,7 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn new(
         stream: StreamOwned<ServerConnection, TcpStream>,
-        queued: &'a Receiver<Vec<u8>>,
+        queued: &'a Receiver<Outgoing>,
     ) -> Self {
         Self {
             stream,
@@ -123,9 +135,9 @@ impl<'a> Session<'a> {
             }
             while self.subscribed {
                 match self.queued.try_recv() {
-                    Ok(packet) => self.stream.write_all(&packet).unwrap(),
+                    Ok(Outgoing::Packet(packet)) => self.stream.write_all(&packet).unwrap(),
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return,
+                    Ok(Outgoing::HangUp) | Err(TryRecvError::Disconnected) => return,
                 }
             }
         }

@@ -69,10 +69,10 @@ impl Bench {
         self.broker.publish(&topic, &message);
     }
 
-    fn wait_for(&mut self, pointer: &str, value: u64) {
-        self.box_.wait_for(pointer, |status| {
-            status.pointer(pointer).and_then(Value::as_u64) == Some(value)
-        });
+    fn wait_for(&mut self, pointer: &str, value: impl Into<Value>) {
+        let value = value.into();
+        self.box_
+            .wait_for(pointer, |status| status.pointer(pointer) == Some(&value));
     }
 }
 
@@ -170,6 +170,83 @@ fn signed_configuration_is_obeyed_in_the_order_of_its_versions() {
     let mut player = bench.follow();
     bench.decide("b1", "of the file's key");
     assert_eq!(ad(&player.answer()), "of the file's key");
+}
+
+#[test]
+fn a_flood_of_forged_decisions_costs_little_and_is_counted_whole() {
+    const FLOOD: u64 = 10_000;
+    let mut bench = Bench::new("flood");
+    let mut player = bench.follow();
+    bench.wait_for("/link/up", true);
+    let before = bench.box_.status();
+    let forged = Operator::new().decide(&decision(&bench.device, "b1", "forged", AHEAD_MS));
+    for _ in 0..FLOOD {
+        bench.send(&forged);
+    }
+    bench.box_.wait_for("the whole flood", |status| {
+        let refused = &status["decisions"]["refused"];
+        let counted = refused["forged"].as_u64().zip(refused["too_many"].as_u64());
+        counted.is_some_and(|(forged, too_many)| forged + too_many == FLOOD)
+    });
+    let after = bench.box_.status();
+    let grown = |pointer| {
+        let of = |status: &Value| status.pointer(pointer).and_then(Value::as_u64);
+        of(&after)
+            .zip(of(&before))
+            .map(|(after, before)| after.saturating_sub(before))
+    };
+    println!(
+        "{FLOOD} forged decisions: {:?} ms of CPU, {:?} bytes of memory, {} verified",
+        grown("/process/cpuMs"),
+        grown("/process/anonymousBytes"),
+        after["decisions"]["refused"]["forged"]
+    );
+    let verified = after["decisions"]["refused"]["forged"].as_u64();
+    let took_s = grown("/uptimeMs").map(|ms| ms / 1_000 + 1);
+    assert!(verified <= took_s.map(|s| 128 + 8 * s), "{after}");
+    assert!(grown("/process/anonymousBytes") < Some(1 << 20), "{after}");
+    // The operator is heard again a moment later.
+    let good = decision(&bench.device, "b1", "good", AHEAD_MS);
+    let good = bench.decider.decide(&good);
+    bench.box_.retry("a good decision to be taken", |box_| {
+        let topic = format!("rp/v1/{}/decisions", bench.device);
+        bench.broker.publish(&topic, &good);
+        box_.status()["decisions"]["bound"] == 1
+    });
+    assert_eq!(ad(&player.answer()), "good");
+}
+
+#[test]
+fn after_a_lost_connection_the_box_asks_again_for_what_is_undecided() {
+    let mut bench = Bench::new("again");
+    let mut player = bench.follow();
+    bench.wait_for("/link/up", true);
+    let mut client = bench.box_.client();
+    let start_ms = returnpath_agent::clock::uptime_ms() + AHEAD_MS;
+    for (break_id, slots_ms) in [("b1", vec![30_000]), ("b2", vec![15_000, 15_000])] {
+        let opportunity = json!({"adOpportunity": {
+            "breakId": break_id,
+            "startUptimeMs": start_ms.to_string(),
+            "durationMs": 30_000,
+            "slotDurationsMs": slots_ms,
+            "source": "SOURCE_LIVE",
+        }});
+        let event = json!({"event": opportunity});
+        assert_eq!(client.ask(&event)["status"], "accepted");
+    }
+    // All of the first break is decided, and of the second one slot of two.
+    for break_id in ["b1", "b2"] {
+        bench.decide(break_id, "ad");
+        assert_eq!(ad(&player.answer()), "ad");
+    }
+    bench.broker.hang_up();
+    bench.wait_for("/link/reconnects", 1);
+    bench.wait_for("/decisions/askedAgain", 1);
+    let mut last = decision(&bench.device, "b2", "last", AHEAD_MS);
+    last.slot = 1;
+    last.decision_id = "id-b2-1".into();
+    bench.send(&bench.decider.decide(&last));
+    assert_eq!(ad(&player.answer()), "last");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub use gates::{BreakerState, CallId, Gates};
 pub use input::{Input, InputRecord};
 pub use limit::*;
 pub use now::Now;
-pub use offer::{Domain, HostRule, OFFERS_MAX};
+pub use offer::{Advertiser, HostRule, OFFERS_MAX};
 pub use output::{Call, Destination, Output};
 pub use partition::{Ended, Lent, Partition};
 pub use policy::replay;

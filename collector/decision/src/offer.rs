@@ -1,7 +1,7 @@
 //! What every offer must keep to, whoever makes it: bounds, and the forms of
 //! its texts. Whether it suits a slot is said by [`Rules`](crate::Rules).
 
-mod domain;
+mod advertiser;
 mod host;
 
 use alloc::{
@@ -9,7 +9,7 @@ use alloc::{
     string::{String, ToString as _},
 };
 
-pub use self::domain::Domain;
+pub use self::advertiser::Advertiser;
 pub use self::host::HostRule;
 use returnpath_shared::{CLIENT_ID_BYTES_MAX, wire::Offer};
 use url::Url;

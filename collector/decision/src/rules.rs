@@ -13,7 +13,7 @@ use returnpath_shared::wire::{Offer, OfferFault, OfferRecord, Policy};
 use serde::Deserialize;
 
 use crate::offer::{
-    Domain, HostRule, OFFERS_MAX, PRICE_MICROS_MAX, bound_detail, bound_texts, creative_url,
+    Advertiser, HostRule, OFFERS_MAX, PRICE_MICROS_MAX, bound_detail, bound_texts, creative_url,
     currency_code, essence,
 };
 
@@ -38,9 +38,10 @@ pub struct RulesConfig {
     /// Where creatives may come from.
     #[serde(deserialize_with = "hosts")]
     pub hosts: Vec<HostRule>,
-    /// Advertisers whose ads are not shown, with everything below their
-    /// domains.
-    pub blocked_advertisers: Vec<Domain>,
+    /// Advertisers whose ads are not shown, by any domain of theirs; one that
+    /// lets others use names below its own (`github.io`) stands for all of
+    /// them.
+    pub blocked_advertisers: Vec<Advertiser>,
     /// Whether an offer must name its advertiser even where no cap applies:
     /// otherwise the blocked get around by not saying who they are.
     pub advertiser_required: bool,
@@ -179,8 +180,8 @@ impl Rules {
             }
             return Ok(());
         }
-        let advertiser = Domain::parse(&offer.advertiser)
-            .ok_or_else(|| wrong("a domain name such as brand.example"))?;
+        let advertiser = Advertiser::parse(&offer.advertiser)
+            .ok_or_else(|| wrong("a domain that can be registered, such as brand.example"))?;
         offer.advertiser = advertiser.to_string();
         let mut blocked = self.0.blocked_advertisers.iter();
         if let Some(blocked) = blocked.find(|blocked| advertiser.is_within(blocked)) {

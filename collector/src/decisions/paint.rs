@@ -1,17 +1,22 @@
 //! Colours of a terminal, or none: what is printed elsewhere stays plain text.
 
-use std::fmt;
+use std::{
+    env, fmt,
+    io::{self, IsTerminal as _},
+};
 
 /// Whether colours are wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Paint {
+pub enum Paint {
+    /// ECMA-48 escape sequences.
     Terminal,
+    /// None.
     Plain,
 }
 
 /// How a piece of text stands out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Tone {
+pub enum Tone {
     /// What the eye should find first.
     Strong,
     /// What went well.
@@ -23,8 +28,21 @@ pub(super) enum Tone {
 }
 
 impl Paint {
+    /// Colours where standard output is a terminal, unless its user wants none
+    /// (`NO_COLOR`, <https://no-color.org>).
+    #[must_use]
+    pub fn of_stdout() -> Self {
+        let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if io::stdout().is_terminal() && !unwanted {
+            Self::Terminal
+        } else {
+            Self::Plain
+        }
+    }
+
     /// `text` in `tone`; escape sequences on a terminal only.
-    pub(super) fn tone(self, tone: Tone, text: impl fmt::Display) -> String {
+    #[must_use]
+    pub fn tone(self, tone: Tone, text: impl fmt::Display) -> String {
         // ECMA-48 SGR.
         let code = match (self, tone) {
             (Self::Plain, _) => return text.to_string(),

@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 const MS_PER_DAY: i64 = 86_400_000;
 
 /// A moment in UTC, to the millisecond: `2026-11-21 12:35:07.123`.
-pub(super) fn moment(unix_ms: i64) -> String {
+#[must_use]
+pub fn moment(unix_ms: i64) -> String {
     let (year, month, day) = date(unix_ms.div_euclid(MS_PER_DAY));
     format!("{year:04}-{month:02}-{day:02} {}", time_of_day(unix_ms))
 }
 
 /// The time of day in UTC, to the millisecond: `12:35:07.123`.
-pub(super) fn time_of_day(unix_ms: i64) -> String {
+#[must_use]
+pub fn time_of_day(unix_ms: i64) -> String {
     let ms = unix_ms.rem_euclid(MS_PER_DAY);
     let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
     let (second, ms) = (ms / 1_000 % 60, ms % 1_000);
@@ -37,7 +39,8 @@ fn date(day: i64) -> (i64, i64, i64) {
 
 /// A span of up to minutes, as latencies and ads have it: `850 us`, `52.1 ms`,
 /// `30 s`, `2 min 5 s`.
-pub(super) fn span_us(us: u64) -> String {
+#[must_use]
+pub fn span_us(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} us"),
         1_000..1_000_000 => {
@@ -54,7 +57,8 @@ pub(super) fn span_us(us: u64) -> String {
 
 /// A span, its two largest units: `5 ms`, `30 s`, `1.25 s`, `12 min 3 s`,
 /// `2 h 5 min`, `3 d`.
-pub(super) fn span_ms(ms: u64) -> String {
+#[must_use]
+pub fn span_ms(ms: u64) -> String {
     if ms < 1_000 {
         return format!("{ms} ms");
     }
@@ -82,13 +86,15 @@ pub(super) fn span_ms(ms: u64) -> String {
 }
 
 /// What lies between two moments, with its sign: `+8 ms`, `-1.5 s`.
-pub(super) fn difference_ms(from_unix_ms: i64, to_unix_ms: i64) -> String {
+#[must_use]
+pub fn difference_ms(from_unix_ms: i64, to_unix_ms: i64) -> String {
     let sign = if to_unix_ms < from_unix_ms { '-' } else { '+' };
     format!("{sign}{}", span_ms(to_unix_ms.abs_diff(from_unix_ms)))
 }
 
 /// A price for 1,000 impressions: `7.25 EUR`, `0.001 EUR`.
-pub(super) fn price(micros: i64, currency: &str) -> String {
+#[must_use]
+pub fn price(micros: i64, currency: &str) -> String {
     let sign = if micros < 0 { "-" } else { "" };
     let micros = micros.unsigned_abs();
     let (units, mut fraction) = (micros / 1_000_000, format!("{:06}", micros % 1_000_000));

@@ -18,7 +18,8 @@ fn known<T: TryFrom<i32>>(what: &str, code: i32, words: impl Fn(T) -> &'static s
 }
 
 /// Why an aggregator was not asked.
-pub(super) fn exclusion(code: i32) -> Words {
+#[must_use]
+pub fn exclusion(code: i32) -> Words {
     known("reason", code, |exclusion| match exclusion {
         Exclusion::Unspecified => "no reason",
         Exclusion::BreakerOpen => "it failed too often lately, its breaker is open",
@@ -32,7 +33,8 @@ pub(super) fn exclusion(code: i32) -> Words {
 }
 
 /// What came of asking.
-pub(super) fn outcome(code: i32) -> Words {
+#[must_use]
+pub fn outcome(code: i32) -> Words {
     known("outcome", code, |outcome| match outcome {
         Outcome::Unspecified => "not asked",
         Outcome::Offered => "offered",
@@ -46,7 +48,8 @@ pub(super) fn outcome(code: i32) -> Words {
 }
 
 /// Why an offer does not stand.
-pub(super) fn fault(code: i32) -> Words {
+#[must_use]
+pub fn fault(code: i32) -> Words {
     known("fault", code, |fault| match fault {
         OfferFault::Unspecified => "none",
         OfferFault::Duration => "its length does not fit the slot",
@@ -61,7 +64,8 @@ pub(super) fn fault(code: i32) -> Words {
 }
 
 /// Why a slot was not filled.
-pub(super) fn no_fill(code: i32) -> Words {
+#[must_use]
+pub fn no_fill(code: i32) -> Words {
     known("reason", code, |no_fill| match no_fill {
         NoFill::Unspecified => "no reason is given",
         NoFill::NobodyAsked => "nobody could be asked",
@@ -73,7 +77,8 @@ pub(super) fn no_fill(code: i32) -> Words {
 }
 
 /// What aggregators might see.
-pub(super) fn privacy(code: i32) -> Words {
+#[must_use]
+pub fn privacy(code: i32) -> Words {
     known("privacy", code, |privacy| match privacy {
         Privacy::Unspecified => "not recorded",
         Privacy::Personalised => "personalised: aggregators see what each is configured to see",
@@ -84,7 +89,8 @@ pub(super) fn privacy(code: i32) -> Words {
 }
 
 /// How the choice is made.
-pub(super) fn policy(code: i32) -> Words {
+#[must_use]
+pub fn policy(code: i32) -> Words {
     known("policy", code, |kind| match kind {
         PolicyKind::Unspecified => "no policy",
         PolicyKind::Waterfall => "waterfall",
@@ -93,7 +99,8 @@ pub(super) fn policy(code: i32) -> Words {
 }
 
 /// A stage, as it stands in a list of stages.
-pub(super) fn stage(code: i32) -> Words {
+#[must_use]
+pub fn stage(code: i32) -> Words {
     known("stage", code, |stage| match stage {
         Stage::Unspecified => "unknown",
         Stage::Pushed => "pushed",
@@ -112,7 +119,8 @@ pub(super) fn stage(code: i32) -> Words {
 }
 
 /// Where the pictures come from.
-pub(super) fn source(code: i32) -> Words {
+#[must_use]
+pub fn source(code: i32) -> Words {
     known("source", code, |source| match source {
         Source::Unspecified => "source not told",
         Source::Live => "live",
@@ -125,7 +133,8 @@ pub(super) fn source(code: i32) -> Words {
 
 /// A channel: the operator's own id, or the DVB triplet (network, transport
 /// stream, service).
-pub(super) fn channel(channel: Option<&Channel>) -> String {
+#[must_use]
+pub fn channel(channel: Option<&Channel>) -> String {
     match channel {
         None => "no channel".to_owned(),
         Some(channel) if channel.channel_id.is_empty() => format!(
@@ -138,7 +147,8 @@ pub(super) fn channel(channel: Option<&Channel>) -> String {
 
 /// Text that others wrote, safe to print: what would steer a terminal or end
 /// the line stands as its escape.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         let escape = |letter: char| {
             let control = letter.is_control().then(|| letter.escape_default());

@@ -43,10 +43,9 @@ const QUEUED_RECORDS: &str = "20000";
 /// waits for the answer under way.
 const FETCH_WAIT_MS: &str = "100";
 
-/// After this long without a sign a member is taken for dead, and others take
-/// over: five heartbeats.
-const SESSION_MS: &str = "10000";
-const HEARTBEAT_MS: &str = "2000";
+/// Signs of life that a member must miss in a row to be taken for dead: Kafka's
+/// own rule of thumb is three or more.
+const HEARTBEATS: u32 = 5;
 
 /// How long Kafka may take to answer a question about offsets.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -352,13 +351,17 @@ impl Drop for Source {
 fn consumer(worker: &Worker, input: Input) -> Result<ClientConfig, Error> {
     let topic = worker.topic(input);
     let group = worker.terms.group.as_str();
+    let session = worker.kafka.session_timeout;
     let id = format!("{group}-{}-{}", worker.node_id, topic.name);
     let mut client = worker.kafka.client_config(&id)?;
     client
         .set("group.id", group)
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", SESSION_MS)
-        .set("heartbeat.interval.ms", HEARTBEAT_MS)
+        .set("session.timeout.ms", session.as_millis().to_string())
+        .set(
+            "heartbeat.interval.ms",
+            (session / HEARTBEATS).as_millis().to_string(),
+        )
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")

@@ -29,6 +29,7 @@ fn a_full_section_is_read() {
     assert_eq!(config.security.protocol(), "sasl_ssl");
     assert_eq!(config.topics.raw_backlog, "tv.raw.backlog");
     assert!(!config.development);
+    assert_eq!(config.session_timeout, Duration::from_secs(10));
 }
 
 #[test]
@@ -56,6 +57,10 @@ fn wrong_sections_are_refused_with_their_key() {
         (
             "brokers = [\"a:1\"]\nplaintext = true\ntopic_prefix = \"a b\"",
             "topic_prefix: expected",
+        ),
+        (
+            "brokers = [\"a:1\"]\nplaintext = true\nsession_timeout_ms = 999",
+            "session_timeout_ms: expected 1000 to 300000, got \"999\"",
         ),
         (
             "brokers = [\"a:1\"]\nplaintext = true\nretries = 3",

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser;
+use returnpath_collector::decisions::paint::Paint;
 use returnpath_tests::{
     arguments::{parse_moment, parse_time},
     demo::{self, Output, Settings},
@@ -33,10 +34,10 @@ const EXIT_BROKEN: u8 = 2;
 /// Boxes, agents, an MQTT broker with TLS, a collector, Kafka and an ad market
 /// of three aggregators, all on this machine; shows what flows, and proves at
 /// its end that every answered event stands in the refined topics once, and
-/// that no slot was decided twice. NOT FOR PRODUCTION.
+/// that every slot was decided once and on record. NOT FOR PRODUCTION.
 ///
-/// Exit codes: 0 clean; 1 something is missing or duplicated; 2 it could not
-/// run.
+/// Exit codes: 0 clean; 1 something is missing, duplicated, decided or filled
+/// twice, or without a record; 2 it could not run.
 #[derive(Parser)]
 #[command(name = "returnpath-demo", version, after_long_help = LIMITS)]
 struct Arguments {
@@ -110,7 +111,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         serde_json::to_writer_pretty(&mut stdout, &summary)?;
         writeln!(stdout)?;
     } else {
-        summary.print(&mut stdout)?;
+        stdout.write_all(summary.text(Paint::of_stdout()).as_bytes())?;
     }
     Ok(if summary.clean {
         ExitCode::SUCCESS

@@ -1,8 +1,9 @@
 //! From opportunity to completed ad, counted from the records of decisions as
-//! they are read. Pure.
+//! they are read. Pure. `table` shows it to people.
 
 use std::collections::{BTreeMap, HashMap};
 
+use returnpath_collector::decisions::words;
 use returnpath_shared::wire::{
     Decided, DecisionRecord, Exclusion, Outcome, Progress, Stage, decision_record,
 };
@@ -18,9 +19,9 @@ pub struct Funnel {
     pub decided: u64,
     /// Slots with an ad.
     pub filled: u64,
-    /// Decisions that the MQTT broker took, those without an ad included.
+    /// Ads that the MQTT broker took for their box.
     pub pushed: u64,
-    /// Of these, verified and bound by their box.
+    /// Ads that their box verified and bound to their slot.
     pub acknowledged: u64,
     /// Ads of which the first frame was shown.
     pub shown: u64,
@@ -34,6 +35,8 @@ pub struct Funnel {
     pub refused: u64,
     /// Ads not shown in time: the viewer was elsewhere.
     pub expired: u64,
+    /// Slots without an ad.
+    pub unfilled: Unfilled,
     /// The same by aggregator.
     pub aggregators: BTreeMap<String, AggregatorFunnel>,
     /// Slots decided more than once; must be 0.
@@ -41,6 +44,21 @@ pub struct Funnel {
     /// Decisions of which something is told and that were never recorded; must
     /// be 0.
     pub without_record: u64,
+}
+
+/// What became of the slots for which no ad was found: their boxes are told
+/// at once, and show their default.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unfilled {
+    /// How many.
+    pub slots: u64,
+    /// Why, in words.
+    pub reasons: BTreeMap<String, u64>,
+    /// Taken by the MQTT broker.
+    pub pushed: u64,
+    /// Bound by the box.
+    pub acknowledged: u64,
 }
 
 /// One aggregator's part.
@@ -55,6 +73,8 @@ pub struct AggregatorFunnel {
     pub offered: u64,
     /// Neither offers nor a plain no.
     pub failures: u64,
+    /// How it failed, in words.
+    pub failed_by: BTreeMap<String, u64>,
     /// Slots for which its offer was picked.
     pub filled: u64,
     /// Of these, taken by the MQTT broker.
@@ -78,13 +98,13 @@ pub(super) struct Counting {
 
 impl Counting {
     /// Takes one record in.
-    pub(super) fn record(&mut self, record: DecisionRecord) {
-        match record.what {
+    pub(super) fn record(&mut self, record: &DecisionRecord) {
+        match &record.what {
             Some(decision_record::What::Decided(decided)) => {
-                self.decided(record.decision_id, &decided);
+                self.decided(record.decision_id.clone(), decided);
             }
             Some(decision_record::What::Progress(progress)) => {
-                self.progress(&record.decision_id, &progress);
+                self.progress(&record.decision_id, progress);
             }
             // Counted as unreadable by whoever read it.
             None => {}
@@ -131,11 +151,20 @@ impl Counting {
                 | Outcome::Error
                 | Outcome::Unreachable
                 | Outcome::Invalid
-                | Outcome::TooLarge => part.failures += 1,
+                | Outcome::TooLarge => {
+                    let how = words::outcome(aggregator.outcome).into_owned();
+                    part.failures += 1;
+                    *part.failed_by.entry(how).or_default() += 1;
+                }
             }
         }
         if is_filled {
             self.of(&chosen).filled += 1;
+        } else {
+            let why = decided.choice.as_ref().map_or(0, |choice| choice.no_fill);
+            let why = words::no_fill(why).into_owned();
+            self.funnel.unfilled.slots += 1;
+            *self.funnel.unfilled.reasons.entry(why).or_default() += 1;
         }
     }
 
@@ -144,12 +173,26 @@ impl Counting {
             self.funnel.without_record += 1;
             return;
         };
-        let mut unfilled = AggregatorFunnel::default();
-        let part = if aggregator.is_empty() {
-            &mut unfilled
-        } else {
-            self.funnel.aggregators.entry(aggregator).or_default()
-        };
+        if aggregator.is_empty() {
+            match progress.stage() {
+                Stage::Pushed => self.funnel.unfilled.pushed += 1,
+                Stage::Acknowledged => self.funnel.unfilled.acknowledged += 1,
+                Stage::Refused => self.funnel.refused += 1,
+                // Nothing is shown.
+                Stage::Unspecified
+                | Stage::Shown
+                | Stage::FirstQuartile
+                | Stage::Midpoint
+                | Stage::ThirdQuartile
+                | Stage::Completed
+                | Stage::Skipped
+                | Stage::Clicked
+                | Stage::Failed
+                | Stage::Expired => {}
+            }
+            return;
+        }
+        let part = self.funnel.aggregators.entry(aggregator).or_default();
         match progress.stage() {
             Stage::Pushed => {
                 self.funnel.pushed += 1;
@@ -240,35 +283,42 @@ mod tests {
     fn each_step_is_counted_in_all_and_for_the_aggregator_whose_ad_it_was() {
         let mut counting = Counting::default();
         let both = [(ASKED, Outcome::Timeout), (ASKED, Outcome::Offered)];
-        counting.record(decided("a", 0, &both, Some(1)));
+        counting.record(&decided("a", 0, &both, Some(1)));
         let one = [
             (Exclusion::BreakerOpen, Outcome::Unspecified),
             (ASKED, Outcome::NoBid),
         ];
-        counting.record(decided("b", 1, &one, None));
+        counting.record(&decided("b", 1, &one, None));
         for stage in [
             Stage::Pushed,
             Stage::Acknowledged,
             Stage::Shown,
             Stage::Completed,
         ] {
-            counting.record(told("a", stage));
+            counting.record(&told("a", stage));
         }
-        counting.record(told("b", Stage::Pushed));
-        counting.record(told("b", Stage::Acknowledged));
+        counting.record(&told("b", Stage::Pushed));
+        counting.record(&told("b", Stage::Acknowledged));
 
         let funnel = counting.funnel();
         assert_eq!(
             (funnel.opportunities, funnel.decided, funnel.filled),
             (1, 2, 1)
         );
-        assert_eq!((funnel.pushed, funnel.acknowledged), (2, 2));
+        assert_eq!((funnel.pushed, funnel.acknowledged), (1, 1));
+        let unfilled = &funnel.unfilled;
+        assert_eq!(
+            (unfilled.slots, unfilled.pushed, unfilled.acknowledged),
+            (1, 1, 1)
+        );
+        assert_eq!(unfilled.reasons["no reason is given"], 1);
         assert_eq!((funnel.shown, funnel.completed), (1, 1));
         let failing = &funnel.aggregators["aggregator-0"];
         assert_eq!(
             (failing.asked, failing.failures, failing.left_alone),
             (1, 1, 1)
         );
+        assert_eq!(failing.failed_by["no answer in time"], 1);
         assert_eq!((failing.filled, failing.shown), (0, 0));
         let good = &funnel.aggregators["aggregator-1"];
         assert_eq!((good.asked, good.offered, good.filled), (2, 1, 1));
@@ -279,9 +329,9 @@ mod tests {
     #[test]
     fn a_slot_decided_twice_and_a_decision_without_a_record_are_found() {
         let mut counting = Counting::default();
-        counting.record(decided("a", 0, &[(ASKED, Outcome::Offered)], Some(0)));
-        counting.record(decided("a", 0, &[(ASKED, Outcome::Offered)], Some(0)));
-        counting.record(told("never", Stage::Shown));
+        counting.record(&decided("a", 0, &[(ASKED, Outcome::Offered)], Some(0)));
+        counting.record(&decided("a", 0, &[(ASKED, Outcome::Offered)], Some(0)));
+        counting.record(&told("never", Stage::Shown));
         let funnel = counting.funnel();
         assert_eq!((funnel.decided, funnel.decided_twice), (1, 1));
         assert_eq!((funnel.shown, funnel.without_record), (0, 1));

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use returnpath_agent::clock;
 use returnpath_collector::audit;
 use returnpath_shared::{
     Class, DeviceId, Ordinal, Urgency,
@@ -27,6 +28,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::story::Handed;
 use crate::fleet::{BoxFeed, latency::Latency};
 
 /// An agent that does not read its socket for this long is stuck.
@@ -46,8 +48,6 @@ pub(super) struct MiddlewareCounts {
     pub(super) durable: AtomicU64,
     pub(super) busy: AtomicU64,
     pub(super) proof_latency: Latency,
-    /// Decisions handed over.
-    pub(super) decisions: AtomicU64,
     /// From handing in an opportunity to the decision of one of its slots.
     pub(super) loop_latency: Latency,
 }
@@ -65,6 +65,7 @@ pub(super) struct Middleware {
     pub(super) feed: BoxFeed,
     pub(super) feeding: watch::Receiver<Feeding>,
     pub(super) answers: mpsc::Sender<audit::Answer>,
+    pub(super) handed: mpsc::Sender<Handed>,
     pub(super) counts: Arc<MiddlewareCounts>,
 }
 
@@ -140,10 +141,7 @@ impl Middleware {
 
     async fn take(&mut self, line: &str, waiting: &mut Waiting) -> anyhow::Result<()> {
         let answer = match serde_json::from_str(line).with_context(|| format!("line {line:?}"))? {
-            Line::Decision { decision } => {
-                self.decided(*decision, waiting);
-                return Ok(());
-            }
+            Line::Decision { decision } => return self.decided(*decision, waiting).await,
             Line::Answer(answer) => answer,
         };
         if answer.id == FOLLOW {
@@ -187,14 +185,16 @@ impl Middleware {
         self.answers.send(answer).await.context("the audit is gone")
     }
 
-    fn decided(&mut self, decision: Decision, waiting: &Waiting) {
-        self.counts.decisions.fetch_add(1, Ordering::Relaxed);
+    async fn decided(&mut self, decision: Decision, waiting: &Waiting) -> anyhow::Result<()> {
+        let unix_ms = clock::unix_ms();
         let mut breaks = waiting.breaks.iter().rev();
         if let Some((_, since)) = breaks.find(|(break_id, _)| *break_id == decision.break_id) {
             let ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.counts.loop_latency.record(ms);
         }
-        self.feed.decided(decision);
+        self.feed.decided(decision.clone());
+        let handed = Handed { decision, unix_ms };
+        self.handed.send(handed).await.context("the audit is gone")
     }
 }
 

@@ -1,18 +1,13 @@
 //! The summary that proves the promise, or says where it was broken.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-};
+mod text;
+
+use std::collections::BTreeMap;
 
 use returnpath_collector::audit::{BoxVerdict, ClassVerdict};
 use serde::Serialize;
 
-use super::{
-    funnel::Funnel,
-    read_along::Heard,
-    view::{self, ms},
-};
+use super::{funnel::Funnel, read_along::Heard, slots::SlotFaults, story::Story};
 use crate::fleet::{FleetCounts, latency::Percentiles};
 
 /// Boxes with findings that are named.
@@ -22,8 +17,9 @@ const BOXES_NAMED_MAX: usize = 20;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Nothing missing, nothing twice, nothing unreadable, no slot decided
-    /// twice, no decision without its record, and enough flowed to say so.
+    /// Nothing missing, nothing twice, nothing unreadable; every slot that was
+    /// asked for decided, none twice, no decision without its record; and
+    /// enough flowed to say so.
     pub clean: bool,
     /// Seconds for which the boxes were fed.
     pub fed_s: u64,
@@ -33,6 +29,8 @@ pub struct Summary {
     pub boxes: u32,
     /// Seed of the households.
     pub seed: u64,
+    /// How many times faster than real they lived.
+    pub speed: u32,
     /// Events that a client was answered.
     pub answered: u64,
     /// Of these, in refined topics.
@@ -55,6 +53,10 @@ pub struct Summary {
     pub urgent_ads_readable: Percentiles,
     /// From opportunity to completed ad.
     pub decisions: Funnel,
+    /// What boxes say of their slots, held against it; all must be 0.
+    pub slot_faults: SlotFaults,
+    /// One ad from its opportunity to its end.
+    pub story: Option<Story>,
     /// Openings of breakers that were seen, by aggregator.
     pub breaker_openings: BTreeMap<String, u64>,
     /// From an opportunity on an agent's socket to a decision on it; for
@@ -72,6 +74,7 @@ pub(super) struct Run {
     pub(super) agents: u32,
     pub(super) boxes: u32,
     pub(super) seed: u64,
+    pub(super) speed: u32,
     pub(super) fleet: FleetCounts,
     pub(super) agents_decided: Percentiles,
     pub(super) breaker_openings: BTreeMap<String, u64>,
@@ -91,11 +94,13 @@ impl Summary {
                 && seen.unreadable == 0
                 && seen.funnel.decided_twice == 0
                 && seen.funnel.without_record == 0
+                && seen.slot_faults == SlotFaults::default()
                 && flowed,
             fed_s: run.fed_s,
             agents: run.agents,
             boxes: run.boxes,
             seed: run.seed,
+            speed: run.speed,
             answered: all.answered,
             in_refined_topics: all.arrived,
             rejected: all.rejected,
@@ -107,6 +112,8 @@ impl Summary {
             records: seen.records,
             urgent_ads_readable: seen.urgent_ads,
             decisions: seen.funnel,
+            slot_faults: seen.slot_faults,
+            story: seen.story,
             breaker_openings: run.breaker_openings,
             agents_decided: run.agents_decided,
             fleet: run.fleet,
@@ -118,86 +125,14 @@ impl Summary {
                 .collect(),
         }
     }
-
-    /// For people.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let sum = |counts: &BTreeMap<&str, u64>| counts.values().sum::<u64>();
-        writeln!(
-            out,
-            "{} simulated boxes and {} agents, fed for {} s (seed {})\n",
-            self.boxes, self.agents, self.fed_s, self.seed
-        )?;
-        for (name, count) in [
-            ("accepted", self.answered),
-            ("  of these durable", self.durable),
-            ("in refined topics", self.in_refined_topics),
-            ("rejected", sum(&self.rejected)),
-            ("declared lost", sum(&self.declared)),
-            ("missing", self.missing),
-            ("duplicated", self.duplicated),
-            ("unreadable", self.unreadable),
-        ] {
-            writeln!(out, "{name:<20} {count:>9}")?;
-        }
-        writeln!(out)?;
-        for (topic, records) in &self.records {
-            writeln!(out, "{topic:<20} {records:>9} records")?;
-        }
-        writeln!(
-            out,
-            "\nbatches sent {}, again {}, receipted {}\n\
-             urgent proof durable within {} (p50), {} (p99); urgent ads readable within {} (p50), {} (p99)",
-            self.fleet.batches_sent,
-            self.fleet.batches_resent,
-            self.fleet.batches_receipted,
-            ms(self.fleet.proof_answered.p50_ms_max),
-            ms(self.fleet.proof_answered.p99_ms_max),
-            ms(self.urgent_ads_readable.p50_ms_max),
-            ms(self.urgent_ads_readable.p99_ms_max),
-        )?;
-        writeln!(
-            out,
-            "\n{}\n\
-             decision on the box within {} (p50), {} (p99) of the opportunity, \
-             on an agent's socket within {} (p50), {} (p99)\n\
-             slots decided twice {}, decisions without a record {}, decisions refused by boxes {}",
-            view::funnel(&self.decisions, &self.breaker_openings),
-            ms(self.fleet.decided.p50_ms_max),
-            ms(self.fleet.decided.p99_ms_max),
-            ms(self.agents_decided.p50_ms_max),
-            ms(self.agents_decided.p99_ms_max),
-            self.decisions.decided_twice,
-            self.decisions.without_record,
-            self.fleet.decisions_refused,
-        )?;
-        for (what, counts) in [("rejected", &self.rejected), ("declared", &self.declared)] {
-            for (reason, count) in counts {
-                writeln!(out, "{what} as {reason}: {count}")?;
-            }
-        }
-        for finding in &self.findings {
-            let missing = finding.ordinary.missing + finding.proof.missing;
-            let duplicated = finding.ordinary.duplicated + finding.proof.duplicated;
-            let device = &finding.device;
-            writeln!(out, "{device}: {missing} missing, {duplicated} duplicated")?;
-        }
-        let verdict = if self.clean {
-            "clean: every answered event stands in the refined topics once"
-        } else if self.answered == 0 || self.durable == 0 {
-            "not clean: too little flowed to say anything"
-        } else {
-            "not clean"
-        };
-        writeln!(out, "\n{verdict}")
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use returnpath_collector::audit::{Answer, Tally};
+    use returnpath_collector::{
+        audit::{Answer, Tally},
+        decisions::paint::Paint,
+    };
     use returnpath_shared::{
         Class, Epoch, Ordinal,
         wire::{self, AdEvent, Event, Refined, Tune, ad_event, event},
@@ -268,6 +203,7 @@ mod tests {
             agents: 0,
             boxes: 1,
             seed: 1,
+            speed: 30,
             fleet: FleetCounts::default(),
             agents_decided: Percentiles::default(),
             breaker_openings: BTreeMap::new(),
@@ -299,6 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_the_boxes_tell_otherwise_of_is_not_clean() {
+        for slot_faults in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+            let (undecided, filled_twice, without_record) = slot_faults;
+            let answers = [answer(1, Class::Ordinary), answer(2, Class::Proof)];
+            let records = [refined(1, tune()), refined(2, impression())];
+            let seen = Seen {
+                slot_faults: SlotFaults {
+                    undecided,
+                    filled_twice,
+                    without_record,
+                },
+                ..Seen::default()
+            };
+            assert!(!summary_of(&answers, &records, seen).clean);
+        }
+    }
+
+    #[test]
     fn a_slot_decided_twice_or_a_decision_without_a_record_is_not_clean() {
         let twice = Funnel {
             decided_twice: 1,
@@ -324,9 +278,7 @@ mod tests {
         assert!(!summary(&[], &[], 0).clean);
         let ordinary_only = summary(&[answer(1, Class::Ordinary)], &[refined(1, tune())], 0);
         assert!(!ordinary_only.clean);
-        let mut text = Vec::new();
-        ordinary_only.print(&mut text).unwrap();
-        let text = String::from_utf8(text).unwrap();
+        let text = ordinary_only.text(Paint::Plain);
         assert!(text.ends_with("not clean: too little flowed to say anything\n"));
     }
 }

@@ -13,11 +13,13 @@ const CLASSES_MS: [u64; 20] = [
 #[derive(Debug, Default)]
 pub struct Latency([AtomicU64; CLASSES_MS.len() + 1]);
 
-/// Two percentiles of a [`Latency`], in ms: each the upper bound of the class
+/// How many, and two percentiles of a [`Latency`] in ms: each the upper bound of the class
 /// in which it lies. 0 without values; `u64::MAX` above the last class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Percentiles {
+    /// How many were counted.
+    pub count: u64,
     /// Half were not slower.
     pub p50_ms_max: u64,
     /// 99 of 100 were not slower.
@@ -42,6 +44,7 @@ impl Latency {
             .map(|count| count.load(Ordering::Relaxed))
             .collect();
         Percentiles {
+            count: counts.iter().sum(),
             p50_ms_max: percentile_ms(&counts, 50),
             p99_ms_max: percentile_ms(&counts, 99),
         }
@@ -79,10 +82,11 @@ mod tests {
         latency.record(21);
         latency.record(60_000);
         let Percentiles {
+            count,
             p50_ms_max,
             p99_ms_max,
         } = latency.percentiles();
-        assert_eq!((p50_ms_max, p99_ms_max), (20, 30));
+        assert_eq!((count, p50_ms_max, p99_ms_max), (100, 20, 30));
         latency.record(60_000);
         assert_eq!(latency.percentiles().p99_ms_max, u64::MAX);
     }

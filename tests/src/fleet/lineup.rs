@@ -158,6 +158,14 @@ impl Lineup {
         &self.services[number]
     }
 
+    /// What viewers call a channel; `None` for one that is not in the line-up.
+    #[must_use]
+    pub fn name(&self, channel: &Channel) -> Option<&str> {
+        let mut services = self.services.iter();
+        let found = services.find(|service| service.channel() == *channel);
+        found.map(|service| service.name.as_str())
+    }
+
     /// Channel up: the number after `number`, and from the last to the first.
     #[must_use]
     pub fn up(&self, number: usize) -> usize {

@@ -115,7 +115,8 @@ impl WayBack {
                 Output::Refused(refused) => {
                     tracing::warn!(reason = refused.reason.name(), "decision refused");
                 }
-                Output::Forget(_) => {}
+                // Its core is not told of opportunities and connections.
+                Output::AskAgain(_) | Output::Forget(_) => {}
             }
         }
         self.count(now);

@@ -13,6 +13,9 @@ const CREATIVES_EACH: u64 = 5;
 /// Offers in one answer, where the API takes several.
 const OFFERS_MAX: u64 = 3;
 
+/// Prices are whole cents above the lowest.
+const CENT_MICROS: i64 = 10_000;
+
 /// What an aggregator has, and how fast it says so.
 #[derive(Clone, Debug)]
 pub struct Stock {
@@ -87,15 +90,15 @@ impl Stock {
         let advertiser = format!("advertiser-{}.example", chance.below(ADVERTISERS));
         let creative_id = format!("{advertiser}-{}", chance.below(CREATIVES_EACH));
         let (low, high) = (*self.price_micros.start(), *self.price_micros.end());
-        let span = u64::try_from(high.saturating_sub(low)).unwrap_or(0);
-        let above = i64::try_from(chance.below(span.saturating_add(1))).unwrap_or(0);
+        let cents = u64::try_from(high.saturating_sub(low) / CENT_MICROS).unwrap_or(0);
+        let above = i64::try_from(chance.below(cents.saturating_add(1))).unwrap_or(0);
         Content {
             offer_id: format!("offer-{number}-{place}"),
             url: format!("https://{CREATIVES_HOST}/{creative_id}.mp4"),
             creative_id,
             media_type: "video/mp4",
             duration_ms,
-            price_micros: low.saturating_add(above),
+            price_micros: low.saturating_add(above * CENT_MICROS),
             currency: "EUR",
             advertiser,
         }

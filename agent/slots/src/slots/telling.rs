@@ -4,7 +4,7 @@ use alloc::{string::ToString as _, vec::Vec};
 
 use returnpath_shared::wire::{AdEvent, Decision, ad_event};
 
-use crate::{Refusal, TellOutcome, last_ids::LastIds};
+use crate::{Bucket, Refusal, TellOutcome, last_ids::LastIds};
 
 /// A busy queue is asked again after this long.
 const RETRY_MS: u64 = 1_000;
@@ -12,6 +12,13 @@ const RETRY_MS: u64 = 1_000;
 /// Refusals owed at once. They are for people who look into a decision; the
 /// counts by reason, which health events carry, are complete without them.
 const REFUSALS_MAX: usize = 64;
+
+/// Refusals told at once; each is proof, which the queue gives up last.
+const TELLS_MAX: u32 = 64;
+
+/// Beyond these, one is told after each interval of this many ms: who plays a
+/// box's old decisions back to it fills its queue with no more than that.
+const TELL_EVERY_MS: u64 = 60_000;
 
 /// How far telling has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,23 +47,36 @@ impl Owed {
 
 /// Refusals that are not told yet. They do not survive a restart: what was
 /// refused is refused again when it comes again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Refusals {
     owed: Vec<(Owed, AdEvent)>,
     /// Ids of which a refusal was owed: one of a decision is enough, and more
     /// of them would be taken for repeats.
     told: LastIds,
+    tells: Bucket,
     untold: u64,
 }
 
-impl Refusals {
-    pub(super) fn owe(&mut self, decision: &Decision, reason: Refusal, now_ms: u64) {
-        if self.told.contains(&decision.decision_id) {
-            return;
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            owed: Vec::new(),
+            told: LastIds::default(),
+            tells: Bucket::new(TELLS_MAX, TELL_EVERY_MS),
+            untold: 0,
         }
-        if self.owed.len() >= REFUSALS_MAX {
+    }
+}
+
+impl Refusals {
+    /// Says whether it is told; not when it was told before.
+    pub(super) fn owe(&mut self, decision: &Decision, reason: Refusal, now_ms: u64) -> bool {
+        if self.told.contains(&decision.decision_id) {
+            return false;
+        }
+        if self.owed.len() >= REFUSALS_MAX || !self.tells.take(now_ms) {
             self.untold += 1;
-            return;
+            return false;
         }
         self.told.insert(&decision.decision_id);
         let event = AdEvent {
@@ -68,6 +88,7 @@ impl Refusals {
             ..AdEvent::default()
         };
         self.owed.push((Owed::From(now_ms), event));
+        true
     }
 
     /// The next one that is due, asked for under `number` from now on.

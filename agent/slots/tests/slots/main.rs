@@ -8,6 +8,9 @@
     reason = "all of it is tests: what is not expected fails them"
 )]
 
+mod asking;
+mod drive;
+mod floods;
 mod messages;
 mod properties;
 mod rules;

@@ -27,6 +27,11 @@ enum Action {
     Tell(TellOutcome),
     Follow,
     Leave,
+    Ask {
+        break_number: u8,
+        lead_ms: u64,
+    },
+    Link(bool),
     Pass(u64),
     ReplaceFile {
         copied: bool,
@@ -85,6 +90,9 @@ fn action() -> impl Strategy<Value = Action> {
         4 => tell.prop_map(Action::Tell),
         2 => Just(Action::Follow),
         1 => Just(Action::Leave),
+        2 => (0..2_u8, 0..20_000_u64)
+            .prop_map(|(break_number, lead_ms)| Action::Ask { break_number, lead_ms }),
+        2 => any::<bool>().prop_map(Action::Link),
         3 => (0..2_000_u64).prop_map(Action::Pass),
         1 => any::<bool>().prop_map(|copied| Action::ReplaceFile { copied }),
         2 => (0..3_usize, any::<bool>())
@@ -131,6 +139,11 @@ fn apply(world: &mut World, sent: &mut Vec<Vec<u8>>, action: Action) {
         Action::Tell(outcome) => world.tell(outcome),
         Action::Follow => world.follow(),
         Action::Leave => world.leave(),
+        Action::Ask {
+            break_number,
+            lead_ms,
+        } => world.ask(break_number, lead_ms),
+        Action::Link(is_up) => world.link(is_up),
         Action::Pass(ms) => world.pass(ms),
         Action::ReplaceFile { copied } => world.replace_file(copied),
         Action::Crash { stand, reboot } => world.crash(stand, reboot),

@@ -1,71 +1,12 @@
-//! The rules one by one.
+//! The rules of a slot one by one.
 
-use returnpath_shared::wire::{AdEvent, Decision, ad_event};
-use returnpath_slots::{
-    BindOutcome, Follower, HELD_MAX, Output, Refusal, Row, Slots, Start, TellOutcome, To, Verify,
+use returnpath_shared::wire::{Decision, ad_event};
+use returnpath_slots::{BindOutcome, Follower, HELD_MAX, Output, Refusal, Row, TellOutcome, To};
+
+use crate::{
+    drive::{BOOT, bind, binding, open, outputs, refused, slots, with_rows},
+    messages::{Signed, Withdrawn, decision, forged, signed, slot},
 };
-
-use crate::messages::{DEVICE, Signed, Withdrawn, decision, forged, signed, slot};
-
-const BOOT: u64 = 7;
-
-fn with_rows(rows: Vec<Row>, verify: &dyn Verify) -> Slots {
-    let start = Start {
-        device: DEVICE.parse().unwrap(),
-        boot_id: BOOT,
-        rows,
-    };
-    Slots::new(start, verify, 100)
-}
-
-fn slots() -> Slots {
-    with_rows(Vec::new(), &Signed)
-}
-
-fn outputs(slots: &mut Slots) -> Vec<Output> {
-    std::iter::from_fn(|| slots.poll_output()).collect()
-}
-
-/// A decision for a slot of this boot.
-fn open(index: u32, ad: u8, expiry_uptime_ms: u64) -> Decision {
-    decision(&slot(BOOT, 1, index), ad, expiry_uptime_ms)
-}
-
-/// The one binding among the outputs.
-fn binding(slots: &mut Slots) -> (u64, Row) {
-    let outputs = outputs(slots);
-    let [Output::Bind { number, row }] = outputs.as_slice() else {
-        panic!("{outputs:?}");
-    };
-    (*number, row.clone())
-}
-
-fn bind(slots: &mut Slots, decision: &Decision, now_ms: u64) -> (Row, Vec<Output>) {
-    slots.arrived(&signed(decision), &Signed, now_ms);
-    let (number, row) = binding(slots);
-    slots.bound(number, BindOutcome::Done, now_ms);
-    (row, outputs(slots))
-}
-
-/// Arrives and is refused; what is told of it, if anything.
-fn refused(slots: &mut Slots, message: &[u8], now_ms: u64) -> (Refusal, Option<AdEvent>) {
-    slots.arrived(message, &Signed, now_ms);
-    let mut reason = None;
-    let mut told = None;
-    for output in outputs(slots) {
-        match output {
-            Output::Refused(refused) => reason = Some(refused.reason),
-            Output::Tell(tell) => {
-                slots.told(tell.number, TellOutcome::Taken, now_ms);
-                told = Some(tell.event);
-            }
-            other @ (Output::Bind { .. } | Output::HandOver(_) | Output::Forget(_)) => {
-                panic!("{other:?}")
-            }
-        }
-    }
-    (reason.expect("refused"), told)
-}
 
 #[test]
 fn a_decision_is_handed_over_and_acknowledged_once_its_slot_is_bound() {
@@ -288,7 +229,11 @@ fn one_who_begins_to_follow_gets_what_is_open() {
         .into_iter()
         .filter_map(|output| match output {
             Output::HandOver(it) => Some((it.to, it.decision.slot)),
-            Output::Bind { .. } | Output::Tell(_) | Output::Forget(_) | Output::Refused(_) => None,
+            Output::Bind { .. }
+            | Output::Tell(_)
+            | Output::AskAgain(_)
+            | Output::Forget(_)
+            | Output::Refused(_) => None,
         })
         .collect();
     assert_eq!(handed, [(To::One(Follower(3)), 1)]);

@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use returnpath_shared::wire::{Decision, ad_event};
+use returnpath_shared::wire::{AdOpportunity, Decision, ad_event};
 use returnpath_slots::{
-    BindOutcome, Follower, HELD_MAX, Output, Refusal, Row, Slot, Slots, Start, Tell, TellOutcome,
-    To,
+    ASK_AGAIN_MS, Asked, BindOutcome, Follower, HELD_MAX, Output, Refusal, Row, Slot, Slots, Start,
+    Tell, TellOutcome, To,
 };
 
 use crate::messages::{DEVICE, Signed};
+
+/// An event that waited for longer goes out as a late one.
+pub(crate) const LIVE_AGE_MS: u64 = 4_000;
 
 /// How a commit that is under way comes out.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,9 @@ pub(crate) struct World {
     acknowledged: BTreeSet<String>,
     /// Messages in this run.
     arrived: u64,
+    is_linked: bool,
+    /// When a break was last asked for.
+    asked: BTreeMap<String, u64>,
 }
 
 impl World {
@@ -69,7 +75,31 @@ impl World {
             bound: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             arrived: 0,
+            is_linked: false,
+            asked: BTreeMap::new(),
         }
+    }
+
+    /// A client asks for a break that begins in `lead_ms`.
+    pub(crate) fn ask(&mut self, break_number: u8, lead_ms: u64) {
+        let opportunity = opportunity(break_number, self.now_ms + lead_ms);
+        self.asked.insert(opportunity.break_id.clone(), self.now_ms);
+        let asked = Asked {
+            uptime_ms: self.now_ms,
+            opportunity,
+        };
+        self.slots.asked(asked, self.now_ms);
+        self.carry_out(true);
+    }
+
+    pub(crate) fn link(&mut self, is_up: bool) {
+        self.is_linked = is_up;
+        if is_up {
+            self.slots.linked(LIVE_AGE_MS, self.now_ms);
+        } else {
+            self.slots.unlinked();
+        }
+        self.carry_out(true);
     }
 
     pub(crate) fn arrive(&mut self, message: &[u8]) {
@@ -196,6 +226,8 @@ impl World {
             .extend(rows.iter().map(|row| row.decision_id.clone()));
         self.slots = start(self.boot_id, rows, self.now_ms);
         self.arrived = 0;
+        self.is_linked = false;
+        self.asked.clear();
         self.carry_out(true);
     }
 
@@ -234,6 +266,7 @@ impl World {
                     }
                     self.telling.push_back(tell);
                 }
+                Output::AskAgain(asked) => self.asked_again(&asked),
                 Output::Forget(slot) => {
                     if let Some(row) = self.file.get(&slot) {
                         let over =
@@ -249,6 +282,17 @@ impl World {
                 Output::Refused(_) => {}
             }
         }
+    }
+
+    fn asked_again(&mut self, asked: &Asked) {
+        assert!(self.is_linked, "asked for while nobody hears it");
+        let ad = &asked.opportunity;
+        let before_ms = self.asked.insert(ad.break_id.clone(), self.now_ms);
+        let before_ms = before_ms.expect("asked for by nobody before");
+        assert!(self.now_ms >= before_ms + ASK_AGAIN_MS, "asked too often");
+        let last_ms: u32 = ad.slot_durations_ms.iter().rev().skip(1).sum();
+        let last_begins_ms = ad.start_uptime_ms + u64::from(last_ms);
+        assert!(last_begins_ms > self.now_ms, "asked for what is over");
     }
 
     fn handed_to_players(&mut self, decision: &Decision) {
@@ -312,6 +356,17 @@ impl World {
             self.pass(due.saturating_sub(self.now_ms));
         }
         panic!("it never comes to rest");
+    }
+}
+
+/// A break of three slots.
+pub(crate) fn opportunity(break_number: u8, start_uptime_ms: u64) -> AdOpportunity {
+    AdOpportunity {
+        break_id: format!("break-{break_number}"),
+        start_uptime_ms,
+        duration_ms: 3_000,
+        slot_durations_ms: vec![1_000; 3],
+        ..AdOpportunity::default()
     }
 }
 

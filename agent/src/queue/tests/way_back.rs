@@ -83,6 +83,17 @@ fn bound_slots_and_configuration_survive_a_kill() {
 }
 
 #[test]
+fn an_older_configuration_put_again_does_not_replace_a_newer_one() {
+    let directory = Directory::new("versions");
+    let mut worker = worker(directory.open(1));
+    for version in [5, 1 << 63, 4] {
+        assert_eq!(store(&mut worker, version), BindOutcome::Done);
+    }
+    let (_, config_found) = found(&directory, worker);
+    assert_eq!(config_found, Some(config(1 << 63)));
+}
+
+#[test]
 fn a_forgotten_slot_leaves_with_the_next_commit_and_costs_none() {
     let directory = Directory::new("forgotten");
     let mut worker = worker(directory.open(1));
@@ -135,6 +146,34 @@ fn nothing_is_bound_without_a_file_that_can_be_trusted() {
     worker.file = None;
     assert_eq!(bind(&mut worker, row(0, "a")), BindOutcome::Failed);
     assert_eq!(store(&mut worker, 4), BindOutcome::Failed);
+}
+
+#[test]
+fn on_a_full_medium_nothing_is_bound_and_the_file_stays_good() {
+    let directory = Directory::new("full");
+    let mut worker = worker(directory.open(1));
+    assert_eq!(bind(&mut worker, row(0, "a")), BindOutcome::Done);
+    let limit = |worker: &Worker, pages_max: u32| {
+        // Never below the pages that there are.
+        let file = worker.file.as_ref().unwrap();
+        let sql = format!("PRAGMA max_page_count = {pages_max}");
+        let set: u32 = file
+            .connection()
+            .query_row(&sql, [], |row| row.get(0))
+            .unwrap();
+        assert!(set >= pages_max);
+    };
+    limit(&worker, 1);
+    let large = SlotRow {
+        signed: vec![7; 64 * 1_024].into(),
+        ..row(1, "b")
+    };
+    assert_eq!(bind(&mut worker, large.clone()), BindOutcome::Failed);
+    assert!(!worker.file.as_ref().unwrap().is_damaged());
+    limit(&worker, 1_000);
+    assert_eq!(bind(&mut worker, large.clone()), BindOutcome::Done);
+    let (rows, _) = found(&directory, worker);
+    assert_eq!(rows, [row(0, "a"), large]);
 }
 
 #[test]

@@ -5,13 +5,16 @@ use super::*;
 const SLOT_MS: u32 = 30_000;
 
 fn rules() -> Rules {
-    let domain = |text| Domain::parse(text).unwrap();
+    let advertiser = |text| Advertiser::parse(text).unwrap();
     let host = |text| HostRule::parse(text).unwrap();
     Rules::new(RulesConfig {
         duration_tolerance_ms: 500,
         media_types: vec!["video/mp4".into()],
         hosts: vec![host("*.cdn.example"), host("ads.example:8443")],
-        blocked_advertisers: vec![domain("betting.example")],
+        blocked_advertisers: vec![
+            advertiser("betting.example"),
+            advertiser("www.lottery.co.uk"),
+        ],
         advertiser_required: false,
     })
 }
@@ -170,7 +173,7 @@ fn the_box_gets_the_url_that_was_checked() {
 }
 
 #[test]
-fn blocked_advertisers_and_what_lies_below_them_are_refused() {
+fn blocked_advertisers_are_refused_by_any_name_of_theirs() {
     for (advertiser, expected) in [
         ("brand.example", OfferFault::Unspecified),
         ("", OfferFault::Unspecified),
@@ -178,6 +181,10 @@ fn blocked_advertisers_and_what_lies_below_them_are_refused() {
         ("WWW.Betting.Example.", OfferFault::Advertiser),
         ("poker.betting.example", OfferFault::Advertiser),
         ("notbetting.example", OfferFault::Unspecified),
+        ("lottery.co.uk", OfferFault::Advertiser),
+        ("play.lottery.co.uk", OfferFault::Advertiser),
+        ("brand.co.uk", OfferFault::Unspecified),
+        ("co.uk", OfferFault::Advertiser),
         ("ACME Corp", OfferFault::Advertiser),
     ] {
         assert_eq!(
@@ -213,6 +220,7 @@ fn a_cap_is_asked_for_the_advertiser_in_its_one_form() {
     for (advertiser, expected) in [
         ("brand.example", OfferFault::Capped),
         ("www.BRAND.example", OfferFault::Capped),
+        ("shop.brand.example", OfferFault::Capped),
         ("other.example", OfferFault::Unspecified),
     ] {
         let offer = Offer {

@@ -202,21 +202,6 @@ fn a_fast_household_is_told_of_breaks_so_much_earlier() {
 }
 
 #[test]
-fn a_household_before_a_break_is_found_from_any_seed() {
-    let lineup = Arc::new(Lineup::london().unwrap());
-    let (from, by) = (Moment(20 * HOUR_MS), Moment(20 * HOUR_MS + 10 * MINUTE_MS));
-    for seed in 0..50 {
-        let found = Viewer::seed_before_a_break(&lineup, seed, from, by, 30);
-        let mut viewer = Viewer::new(Arc::clone(&lineup), found, from).following_decisions(30);
-        let told = viewer
-            .advance(by)
-            .into_iter()
-            .any(|it| matches!(it.event.kind, Some(event::Kind::AdOpportunity(_))));
-        assert!(told, "seed {seed} led to {found}");
-    }
-}
-
-#[test]
 fn viewers_surf_and_stay() {
     let mut stays_ms = Vec::new();
     for seed in 0..100 {
