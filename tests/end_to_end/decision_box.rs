@@ -7,7 +7,7 @@ use returnpath_agent::clock;
 use returnpath_decision::PLAY_GRACE_MS;
 use returnpath_refinery::UPTIME_AHEAD_MAX_MS;
 use returnpath_shared::wire::{Stage, TimeQuality};
-use returnpath_tests::{market::Behaviour, player::Player, wait::wait_until};
+use returnpath_tests::{cable::Cable, market::Behaviour, player::Player, wait::wait_until};
 
 use crate::{
     decided::{decision_id, reached, replay, stories},
@@ -19,7 +19,7 @@ use crate::{
 const LEAD_MS: u64 = 300_000;
 
 /// How long the troubled aggregator keeps decide waiting.
-const HOLD: Duration = Duration::from_secs(1);
+const HOLD: Duration = Duration::from_secs(2);
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -86,6 +86,40 @@ async fn a_box_that_comes_back_and_asks_again_gets_what_was_recorded() -> anyhow
         let mut late = Player::follow(&agent).await?;
         assert_eq!(late.decision("break-1", 0).await?.decision, decision);
         scene.settle(Losses::Declared).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_link_lost_while_it_is_decided_costs_the_box_no_ad() -> anyhow::Result<()> {
+    play("box-link-lost", async |scene| {
+        scene.open_market(&market::three()).await?;
+        let _collector = scene.running_collector().await?;
+        let cable = Cable::lay(scene.mosquitto.port()).await?;
+        let mut agent = scene.agent_behind(&cable, "box-1")?;
+        agent.start().await?;
+        agent.linked().await?;
+        let mut client = scene.client(&agent).await?;
+        let mut player = Player::follow(&agent).await?;
+        holds(scene).await?;
+        let opportunity = event::ad_break("break-1", LEAD_MS, &[30_000]);
+        client.expect("accepted", &opportunity).await?;
+        is_asked(scene, 1).await?;
+        cable.pull();
+        let id = decision_id("box-1", clock::boot_id(), "break-1", 0);
+        let first = reached(scene, &id, &[]).await?;
+        assert!(!first.has(Stage::Pushed), "{:?}", first.stages);
+
+        // Nobody but the agent knows of it, and it asks by itself.
+        cable.plug();
+        let decision = player.decision("break-1", 0).await?.decision;
+        assert_eq!(decision, first.decision()?);
+        let story = reached(scene, &id, &[Stage::Pushed, Stage::Acknowledged]).await?;
+        assert_eq!(story.decided, first.decided, "decided again");
+        assert_eq!(agent.status().await?["decisions"]["askedAgain"], 1);
+        assert_eq!(asked(scene)?, 1, "aggregators are asked once");
+        assert_eq!(stories(scene).await?.len(), 1);
+        scene.settle(Losses::None).await
     })
     .await
 }

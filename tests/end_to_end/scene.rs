@@ -15,6 +15,7 @@ use prost::Message as _;
 use returnpath_shared::{DeviceId, Epoch, ProofKey, wire};
 use returnpath_tests::{
     agent::{Agent, Settings},
+    cable::Cable,
     client::Client,
     collector::{Collector, Deciding, Surroundings},
     kafka::Lease,
@@ -213,6 +214,14 @@ impl Scene {
         let device: DeviceId = device.parse()?;
         let port = self.mosquitto.port();
         Agent::prepare(&device, &self.directory, &self.pki, port, settings)
+    }
+
+    /// A box with an empty flash that reaches the broker by a cable, not
+    /// started.
+    pub(crate) fn agent_behind(&self, cable: &Cable, device: &str) -> anyhow::Result<Agent> {
+        let device: DeviceId = device.parse()?;
+        let settings = Settings::default();
+        Agent::prepare(&device, &self.directory, &self.pki, cable.port(), settings)
     }
 
     /// A box with an empty flash, started.

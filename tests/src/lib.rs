@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod arguments;
 pub mod bench;
+pub mod cable;
 pub mod client;
 pub mod collector;
 pub mod demo;

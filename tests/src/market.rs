@@ -15,6 +15,7 @@ mod server;
 mod stock;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,7 +32,10 @@ pub use self::{
     stock::{Latency, Stock},
 };
 use self::{behaviour::Applied, memory::Memory, server::Server};
-use crate::{pki::DevelopmentPki, place};
+use crate::{
+    pki::{DevelopmentPki, Flaw},
+    place,
+};
 
 /// Where the market's creatives lie: the one host that has to be allowed.
 pub const CREATIVES_HOST: &str = "creatives.example";
@@ -78,6 +82,10 @@ impl Market {
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         let tls = server::acceptor(&pki.aggregators())?;
+        let mut flawed = BTreeMap::new();
+        for flaw in Flaw::ALL {
+            flawed.insert(flaw, server::acceptor(&pki.flawed_aggregators(flaw)?)?);
+        }
         let mut open = Vec::new();
         for (number, settings) in (0..).zip(aggregators) {
             let name = &settings.name;
@@ -92,6 +100,7 @@ impl Market {
             let server = Server {
                 port,
                 tls: tls.clone(),
+                flawed: flawed.clone(),
                 api: settings.api,
                 secret,
                 stock: settings.stock.clone(),
@@ -102,7 +111,7 @@ impl Market {
             };
             let running = tokio::spawn(server.run());
             applied
-                .wait_for(|applied| applied.listens())
+                .wait_for(|applied| applied.is(Behaviour::Fine))
                 .await
                 .with_context(|| format!("{name} cannot listen on port {port}"))?;
             open.push(Aggregator {
@@ -169,10 +178,9 @@ impl Aggregator {
     /// When its server has ended.
     pub async fn behave(&self, behaviour: Behaviour) -> anyhow::Result<()> {
         self.behaviour.send_replace(behaviour);
-        let refuses = behaviour == Behaviour::Refuses;
         let mut applied = self.applied.clone();
         applied
-            .wait_for(|applied| applied.listens() != refuses)
+            .wait_for(|applied| applied.is(behaviour))
             .await
             .with_context(|| format!("the server of {} has ended", self.name))?;
         Ok(())

@@ -15,6 +15,8 @@
 //! devices/{device}.pem  devices/{device}.key  NOT-FOR-PRODUCTION.txt
 //! ```
 
+mod flaw;
+
 use std::{
     fs,
     io::Write as _,
@@ -30,6 +32,8 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SanType, date_time_ymd,
 };
 use returnpath_shared::DeviceId;
+
+pub use self::flaw::Flaw;
 
 /// What is printed wherever such certificates are made.
 pub const WARNING: &str = "\
@@ -53,7 +57,7 @@ const COLLECTOR_PREFIX: &str = "collector-";
 const OPERATOR: &str = "operator";
 
 /// The collectors that have certificates.
-const COLLECTORS: [&str; 2] = ["collector-a", "collector-b"];
+const COLLECTORS: [&str; 3] = ["collector-a", "collector-b", "collector-c"];
 
 /// The keys that sign: two of each kind, because during a rotation two are
 /// valid.
@@ -107,7 +111,7 @@ enum Purpose {
 
 impl DevelopmentPki {
     /// Makes a new authority in `directory`, with certificates for the broker,
-    /// `collector-a` and `collector-b`, the ad market and the operator, all valid
+    /// the collectors, the ad market and the operator, all valid
     /// for `validity`, and the keys that sign decisions and configuration.
     ///
     /// # Errors
@@ -191,14 +195,13 @@ impl DevelopmentPki {
         Identity::at(&self.directory, "broker")
     }
 
-    /// The identity of `collector-a` or `collector-b`.
+    /// The identity of `collector-a`, `collector-b` or `collector-c`.
     #[must_use]
     pub fn collector(&self, name: &str) -> Identity {
         Identity::at(&self.directory, name)
     }
 
-    /// What the decide role of `collector-a` or `collector-b` shows to the
-    /// broker: a connection of its own, with rights of its own.
+    /// What the decide role of a collector shows to the broker: a connection of its own, with rights of its own.
     #[must_use]
     pub fn decide(&self, collector: &str) -> Identity {
         Identity::at(&self.directory, &decide_name(collector))
@@ -227,27 +230,47 @@ impl DevelopmentPki {
     }
 
     fn sign(&self, files: &Identity, name: &str, purpose: Purpose) -> anyhow::Result<()> {
-        let mut parameters = parameters(name, self.validity)?;
-        parameters.use_authority_key_identifier_extension = true;
-        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = match purpose {
-            Purpose::Server => {
-                parameters.subject_alt_names = vec![
-                    SanType::DnsName("localhost".try_into()?),
-                    SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-                    SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-                ];
-                vec![ExtendedKeyUsagePurpose::ServerAuth]
-            }
-            Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-        };
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = parameters
-            .signed_by(&key, &self.issuer)
-            .with_context(|| format!("sign a certificate for {name}"))?;
-        write_private(&files.key, &key.serialize_pem())?;
-        write_public(&files.certificate, &certificate.pem())
+        sign_by(
+            &self.issuer,
+            files,
+            &leaf_parameters(name, self.validity, purpose)?,
+        )
     }
+}
+
+fn sign_by(
+    issuer: &Issuer<'_, KeyPair>,
+    files: &Identity,
+    parameters: &CertificateParams,
+) -> anyhow::Result<()> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let certificate = parameters
+        .signed_by(&key, issuer)
+        .with_context(|| format!("sign {}", files.certificate.display()))?;
+    write_private(&files.key, &key.serialize_pem())?;
+    write_public(&files.certificate, &certificate.pem())
+}
+
+fn leaf_parameters(
+    name: &str,
+    validity: Duration,
+    purpose: Purpose,
+) -> anyhow::Result<CertificateParams> {
+    let mut parameters = parameters(name, validity)?;
+    parameters.use_authority_key_identifier_extension = true;
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = match purpose {
+        Purpose::Server => {
+            parameters.subject_alt_names = vec![
+                SanType::DnsName("localhost".try_into()?),
+                SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                SanType::IpAddress(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            ];
+            vec![ExtendedKeyUsagePurpose::ServerAuth]
+        }
+        Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+    };
+    Ok(parameters)
 }
 
 /// Common name of the decide role of a collector.

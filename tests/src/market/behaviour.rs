@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::pki::Flaw;
+
 /// How an aggregator behaves towards every request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Behaviour {
@@ -9,10 +11,17 @@ pub enum Behaviour {
     Fine,
     /// Answers from its stock, after this much on top of its latency.
     Slow(Duration),
+    /// Takes requests and keeps them, until it behaves otherwise: then it
+    /// answers them so.
+    Holds,
     /// Takes connections and requests, and says nothing, not even in TLS.
     Dead,
     /// Nobody listens on its port; open connections are cut.
     Refuses,
+    /// Shows this certificate; open connections are cut.
+    Shows(Flaw),
+    /// Speaks no TLS; open connections are cut.
+    NoTls,
     /// Answers with this HTTP status and no body.
     Status(u16),
     /// Answers 200 with what is no JSON.
@@ -29,20 +38,29 @@ pub enum Behaviour {
     AbsurdNumbers,
 }
 
+impl Behaviour {
+    /// Whether it shows before anything is asked, so that connections which
+    /// stand would hide it.
+    pub(super) fn shows_in_connecting(self) -> bool {
+        matches!(self, Self::Refuses | Self::Shows(_) | Self::NoTls)
+    }
+}
+
 /// What of a behaviour has taken hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Applied(bool);
+pub(super) enum Applied {
+    /// Nobody listens.
+    #[default]
+    Silent,
+    /// Whoever connects or asks is met so.
+    Listening(Behaviour),
+}
 
 impl Applied {
-    pub(super) fn listening() -> Self {
-        Self(true)
-    }
-
-    pub(super) fn silent() -> Self {
-        Self(false)
-    }
-
-    pub(super) fn listens(self) -> bool {
-        self.0
+    pub(super) fn is(self, behaviour: Behaviour) -> bool {
+        match self {
+            Self::Silent => behaviour == Behaviour::Refuses,
+            Self::Listening(now) => now == behaviour,
+        }
     }
 }

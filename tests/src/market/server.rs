@@ -29,6 +29,7 @@ use rustls::{
 };
 use serde_json::Value;
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
@@ -43,7 +44,7 @@ use super::{
     memory::{Asked, Memory},
     stock::Stock,
 };
-use crate::pki::Identity;
+use crate::pki::{Flaw, Identity};
 
 /// Requests are small; a client that sends more is not ours.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
@@ -51,11 +52,15 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Neither text nor JSON.
 const GARBAGE: &[u8] = b"{\"ad\": \xff\xfe<html>no";
 
+/// What a web server without TLS says to a hello that it cannot read.
+const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
 /// One aggregator.
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) port: u16,
     pub(super) tls: TlsAcceptor,
+    pub(super) flawed: BTreeMap<Flaw, TlsAcceptor>,
     pub(super) api: Api,
     pub(super) secret: String,
     pub(super) stock: Stock,
@@ -86,10 +91,9 @@ impl Server {
                 tracing::error!(port = self.port, "an aggregator cannot listen");
                 return;
             };
-            self.applied.send_replace(Applied::listening());
             let refuses = self.listen(listener).await;
             // Listener and connections are gone.
-            self.applied.send_replace(Applied::silent());
+            self.applied.send_replace(Applied::Silent);
             if !refuses {
                 return;
             }
@@ -105,11 +109,21 @@ impl Server {
     async fn listen(&mut self, listener: TcpListener) -> bool {
         let mut connections = JoinSet::new();
         let mut behaviour = self.behaviour.clone();
-        let refuse = behaviour.wait_for(|now| *now == Behaviour::Refuses);
-        tokio::pin!(refuse);
+        behaviour.mark_changed();
         loop {
             tokio::select! {
-                told = &mut refuse => return told.is_ok(),
+                // Told first: nobody is met as it was before.
+                biased;
+                told = behaviour.changed() => {
+                    let now = *behaviour.borrow_and_update();
+                    if told.is_err() || now == Behaviour::Refuses {
+                        return told.is_ok();
+                    }
+                    if now.shows_in_connecting() {
+                        connections.shutdown().await;
+                    }
+                    self.applied.send_replace(Applied::Listening(now));
+                }
                 Some(_) = connections.join_next() => {}
                 Ok((stream, _)) = listener.accept() => {
                     self.memory.connections.fetch_add(1, Ordering::Relaxed);
@@ -119,18 +133,38 @@ impl Server {
         }
     }
 
-    async fn serve(mut self, stream: TcpStream) {
-        if *self.behaviour.borrow() == Behaviour::Dead {
-            // Held without a word; cut when life returns.
-            let _ = self.behaviour.wait_for(|now| *now != Behaviour::Dead).await;
-            return;
-        }
+    async fn serve(mut self, mut stream: TcpStream) {
+        let behaviour = *self.behaviour.borrow();
+        let tls = match behaviour {
+            Behaviour::Dead => {
+                // Held without a word; cut when life returns.
+                let _ = self.behaviour.wait_for(|now| *now != Behaviour::Dead).await;
+                return;
+            }
+            Behaviour::NoTls => {
+                // Whoever waits for TLS hears something else.
+                let _ = stream.write_all(NO_TLS).await;
+                return;
+            }
+            Behaviour::Shows(flaw) => self.flawed.get(&flaw).unwrap_or(&self.tls).clone(),
+            Behaviour::Fine
+            | Behaviour::Slow(_)
+            | Behaviour::Holds
+            | Behaviour::Refuses
+            | Behaviour::Status(_)
+            | Behaviour::Garbage
+            | Behaviour::Huge
+            | Behaviour::CompressionBomb
+            | Behaviour::RedirectLoop
+            | Behaviour::WrongTypes
+            | Behaviour::AbsurdNumbers => self.tls.clone(),
+        };
         // What goes wrong here is the client's doing: it went away, or it did
         // not like us.
         let Ok(()) = stream.set_nodelay(true) else {
             return;
         };
-        let Ok(stream) = self.tls.accept(stream).await else {
+        let Ok(stream) = tls.accept(stream).await else {
             return;
         };
         // Requests of an HTTP/2 connection are tasks of their own.
@@ -163,7 +197,7 @@ impl Server {
             Err(status) => return self.misunderstood(status),
         };
         let drawn = self.stock.draw(self.seed, number, duration_ms);
-        let behaviour = *self.behaviour.borrow();
+        let behaviour = self.released().await;
         let reply = self.api.reply(&drawn.contents);
         if !matches!(behaviour, Behaviour::Fine | Behaviour::Slow(_)) {
             self.memory.faulty.fetch_add(1, Ordering::Relaxed);
@@ -188,7 +222,11 @@ impl Server {
                 json(reply.status, reply.body)
             }
             // Cut before it can answer; so is the connection.
-            Behaviour::Dead | Behaviour::Refuses => response(503, AnswerBody::of("")),
+            Behaviour::Holds
+            | Behaviour::Dead
+            | Behaviour::Refuses
+            | Behaviour::Shows(_)
+            | Behaviour::NoTls => response(503, AnswerBody::of("")),
             Behaviour::Status(status) => response(status, AnswerBody::of("")),
             Behaviour::Garbage => typed(AnswerBody::of(GARBAGE)),
             Behaviour::Huge => typed(AnswerBody::huge(&self.memory)),
@@ -207,6 +245,14 @@ impl Server {
                 json(200, body.map(absurd_numbers))
             }
         }
+    }
+
+    /// The behaviour of the moment, or, while it holds, that which follows.
+    async fn released(&self) -> Behaviour {
+        let mut behaviour = self.behaviour.clone();
+        let released = behaviour.wait_for(|now| *now != Behaviour::Holds).await;
+        // Where nobody can tell it otherwise any more, its end is near.
+        released.map_or(Behaviour::Refuses, |now| *now)
     }
 
     /// An offer to spoil, also where the stock had none.
