@@ -17,9 +17,7 @@ impl Agent {
         match event {
             LinkEvent::Connected => {
                 info!("connected");
-                self.connections = self.connections.saturating_add(1);
-                self.link_error = None;
-                self.reconnect.connected(now);
+                self.dialling.connected(now);
                 self.delivery.handle(Input::LinkUp, now);
                 let live_age_ms = self.config.link.live_age_max.as_millis();
                 let live_age_ms = u64::try_from(live_age_ms).unwrap_or(u64::MAX);
@@ -46,10 +44,8 @@ impl Agent {
         } else {
             Loss::Other
         };
-        let dial = self.reconnect.lost(loss, now);
+        let dial = self.dialling.lost(loss, reason.to_string(), now);
         warn!(%reason, next_in = ?dial.at.since(now), "not connected");
-        self.link_error = Some(reason.to_string());
-        self.dial = Some(dial);
         self.delivery.handle(Input::LinkDown, now);
         self.decisions.slots.unlinked();
     }
@@ -60,7 +56,7 @@ impl Agent {
         let envelope = publish.into_envelope(SendingClock {
             uptime: now,
             unix_ms: clock::unix_ms(),
-            synchronised: self.trusted.is_synchronised(),
+            synchronised: self.timekeeping.is_synchronised(),
         });
         let outcome = match self.link.publish(id, lane, envelope.encode_to_vec().into()) {
             Ok(()) => return,

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use returnpath_delivery::{Held, Status};
+use returnpath_delivery::{Held, Status, Uptime};
 use returnpath_shared::wire::{Event, Health, event};
 use returnpath_slots::Refusal;
 use serde_json::{Map, Value, json};
 
-use super::decisions;
+use super::{Agent, decisions};
 use crate::{intake::Counters, process, queue};
 
 /// Facts beside those of the core.
@@ -196,5 +196,48 @@ pub(super) fn health(
         uptime_ms,
         client_id: String::new(),
         kind: Some(event::Kind::Health(health)),
+    }
+}
+impl Agent {
+    /// The status that clients ask for.
+    pub(super) fn report(&self, now: Uptime) -> serde_json::Value {
+        status(
+            &self.delivery.status(now),
+            &Facts {
+                device: self.device.as_str(),
+                epoch: self.epoch.to_string(),
+                uptime_ms: now.0,
+                clock_synchronised: self.timekeeping.is_synchronised(),
+                link_error: self.dialling.error(),
+                reconnects: self.dialling.reconnects(),
+                queue_file_bytes: queue::size_bytes(&self.config.queue.directory),
+                queue_bytes_max: self.config.queue.bytes_max,
+                counters: self.intake.counters(),
+                way_back: self.way_back(now),
+            },
+        )
+    }
+
+    fn way_back(&self, now: Uptime) -> WayBack {
+        WayBack {
+            decisions: self.decisions.facts(now),
+            decisions_served: self.steered.in_force().decision_keys.is_some(),
+            config_version: self.steered.version,
+            config_refused: self.steered.refused().collect(),
+        }
+    }
+
+    /// A health event.
+    pub(super) fn health(&self, now: Uptime) -> Event {
+        let status = self.delivery.status(now);
+        let reconnects = self.dialling.reconnects();
+        let way_back = self.way_back(now);
+        health(
+            &status,
+            reconnects,
+            self.intake.counters(),
+            &way_back,
+            now.0,
+        )
     }
 }

@@ -180,7 +180,9 @@ impl Agent {
         self.steered.in_force = settings;
         let settings = self.steered.in_force.clone();
         self.delivery.handle(Input::Pace(settings.pace), now);
-        self.reconnect.set_spread(settings.reconnect_spread);
+        self.dialling
+            .reconnect
+            .set_spread(settings.reconnect_spread);
         self.decisions.trust(settings.decision_keys);
     }
 
