@@ -298,3 +298,58 @@ fn is_counted(exposure: &Exposure, cap: Cap, now_unix_ms: i64) -> bool {
     let window_ms = i64::try_from(cap.window_ms).unwrap_or(i64::MAX);
     now_unix_ms.saturating_sub(exposure.decided_unix_ms) < window_ms
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use returnpath_shared::{CLIENT_ID_BYTES_MAX, SIGNED_DECISION_BYTES_MAX, wire::SignedDecision};
+
+    use super::*;
+    use crate::limit::{EXPOSURES_MAX, OPEN_DECISIONS_MAX, RECORD_BYTES_MAX};
+
+    /// Two labels: the longest that can be registered below a suffix of one.
+    const ADVERTISER_BYTES_MAX: usize = 2 * 63 + 1;
+
+    /// Signed for the longest URL, media type and ids.
+    const SIGNED_BYTES_MAX: usize = 2_600;
+
+    #[test]
+    fn all_that_may_be_remembered_of_a_box_fits_one_record() {
+        let text = |length: usize| "x".repeat(length);
+        let open = Arc::new(OpenDecision {
+            decision_id: text(32),
+            boot_id: u64::MAX,
+            break_id: text(CLIENT_ID_BYTES_MAX),
+            slot: u32::MAX,
+            expiry_uptime_ms: u64::MAX,
+            expiry_unix_ms: i64::MAX,
+            decided_unix_ms: i64::MAX,
+            signed: Some(SignedDecision {
+                decision: vec![0; SIGNED_BYTES_MAX - 96].into(),
+                key_id: text(16),
+                signature: vec![0; 64].into(),
+            }),
+            stages: u32::MAX,
+            aggregator: text(64),
+            advertiser: text(ADVERTISER_BYTES_MAX),
+            is_settled: true,
+        });
+        let exposure = Arc::new(Exposure {
+            advertiser: text(ADVERTISER_BYTES_MAX),
+            decided_unix_ms: i64::MAX,
+            reserved_by_decision_id: text(32),
+        });
+        let known = Known {
+            open: vec![open; OPEN_DECISIONS_MAX],
+            // Each of the open ones may yet be told to have been shown.
+            exposures: vec![exposure; EXPOSURES_MAX + OPEN_DECISIONS_MAX],
+            finished_number: u64::MAX,
+            finished_received_unix_ms: i64::MAX,
+        };
+        let mut bytes = Vec::new();
+        known.encode(&mut bytes);
+        assert!(bytes.len() <= RECORD_BYTES_MAX, "{}", bytes.len());
+        assert!(SIGNED_BYTES_MAX < SIGNED_DECISION_BYTES_MAX);
+    }
+}

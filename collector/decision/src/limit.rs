@@ -1,6 +1,8 @@
 //! Every bound of what is kept per box and per partition, with its reason and
 //! what happens there. Bounds of the wire are in `returnpath_shared`.
 
+use returnpath_shared::LINE_BYTES_MAX;
+
 /// The bounds on what is remembered of one box. [`Limits::DEFAULT`] is what a
 /// collector runs with; tests choose small ones to come to them quickly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +59,12 @@ pub const PUSH_MARGIN_MS: i64 = 100;
 /// its failure would be ours.
 pub const DEADLINE_PART_MIN: u32 = 4;
 
+/// A decision expires this long after its opportunity was sent at the latest,
+/// in ms, however far ahead its break lies: prices and ads are not good for
+/// longer, and a player that counts its time wrongly must not fill what is
+/// remembered of its box for ever.
+pub const AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
 /// How long after its expiry a decision may still be asked for by a box whose
 /// clock reads a little earlier than we think, in ms.
 pub const EXPIRY_MARGIN_MS: i64 = 10_000;
@@ -83,6 +91,16 @@ pub const UNSETTLED_MS_MAX: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// Opportunities of one box of which only one of the two inputs has been read.
 /// The oldest is forgotten first: what it settles, the next one settles too.
 pub const UNMATCHED_MAX: usize = 8;
+
+/// Largest record that is written, in bytes: what librdkafka takes unless told
+/// otherwise (`message.max.bytes`). All other bounds together keep below it, as
+/// tests show; a record beyond it could never be written, and no other behind
+/// it.
+pub const RECORD_BYTES_MAX: usize = 1_000_000;
+
+/// Largest opportunity that is read, in bytes: four times what a box can put
+/// into an event. A larger one is none that refine wrote.
+pub const OPPORTUNITY_BYTES_MAX: usize = 4 * LINE_BYTES_MAX;
 
 /// Longest detail in a record, in bytes; longer ones are cut.
 pub const DETAIL_BYTES_MAX: usize = 256;

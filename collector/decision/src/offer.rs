@@ -11,7 +11,9 @@ use alloc::{
 
 pub use self::advertiser::Advertiser;
 pub use self::host::HostRule;
-use returnpath_shared::{CLIENT_ID_BYTES_MAX, wire::Offer};
+use returnpath_shared::{
+    CLIENT_ID_BYTES_MAX, CREATIVE_URL_BYTES_MAX, MEDIA_TYPE_BYTES_MAX, wire::Offer,
+};
 use url::Url;
 
 use crate::limit::DETAIL_BYTES_MAX;
@@ -26,13 +28,9 @@ pub(crate) const OFFER_ID_BYTES_MAX: usize = 128;
 /// Bytes of a creative's id: what the box can name in its proof of play.
 pub(crate) const CREATIVE_ID_BYTES_MAX: usize = CLIENT_ID_BYTES_MAX;
 
-/// Bytes of a creative's URL, parsed and written again: what players and
-/// caches commonly take.
-pub(crate) const URL_BYTES_MAX: usize = 2_048;
-
-/// Bytes of a media type.
-/// Source: RFC 6838, section 4.2 (127 for each of its two names).
-pub(crate) const MEDIA_TYPE_BYTES_MAX: usize = 255;
+/// Bytes of a media type with its parameters, which are cut off: as much again
+/// as a box takes.
+pub(crate) const MEDIA_TYPE_TEXT_BYTES_MAX: usize = 2 * MEDIA_TYPE_BYTES_MAX;
 
 /// Bytes of a domain name.
 /// Source: RFC 1035, section 2.3.4.
@@ -58,8 +56,12 @@ pub(crate) fn bound_texts(offer: &mut Offer) -> Result<(), TextFault> {
     for (name, text, bytes_max) in [
         ("offer_id", &mut offer.offer_id, OFFER_ID_BYTES_MAX),
         ("creative_id", &mut offer.creative_id, CREATIVE_ID_BYTES_MAX),
-        ("url", &mut offer.url, URL_BYTES_MAX),
-        ("media_type", &mut offer.media_type, MEDIA_TYPE_BYTES_MAX),
+        ("url", &mut offer.url, CREATIVE_URL_BYTES_MAX),
+        (
+            "media_type",
+            &mut offer.media_type,
+            MEDIA_TYPE_TEXT_BYTES_MAX,
+        ),
         ("currency", &mut offer.currency, 3),
         ("advertiser", &mut offer.advertiser, DOMAIN_BYTES_MAX),
     ] {
@@ -74,7 +76,7 @@ pub(crate) fn bound_texts(offer: &mut Offer) -> Result<(), TextFault> {
 }
 
 /// The URL as the box gets it: parsed and written again, so that the player
-/// cannot read it otherwise than it was checked.
+/// cannot read it otherwise than it was checked; and no longer than a box takes.
 pub(crate) fn creative_url(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text).map_err(|_| "an absolute https URL")?;
     if url.scheme() != "https" {
@@ -83,7 +85,7 @@ pub(crate) fn creative_url(text: &str) -> Result<Url, &'static str> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("a URL without user name or password");
     }
-    if url.as_str().len() > URL_BYTES_MAX {
+    if url.as_str().len() > CREATIVE_URL_BYTES_MAX {
         return Err("a URL of at most 2048 bytes");
     }
     Ok(url)

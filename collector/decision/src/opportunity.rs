@@ -12,6 +12,7 @@ use returnpath_shared::{
 
 use crate::{
     input::InputRecord,
+    limit::{AHEAD_MS_MAX, OPPORTUNITY_BYTES_MAX},
     settings::{Settings, UnknownConsent},
     slot::decision_id,
 };
@@ -51,6 +52,9 @@ pub(crate) struct Undecodable;
 
 impl Read {
     pub(crate) fn of(record: &InputRecord<'_>, settings: &Settings) -> Result<Self, Undecodable> {
+        if record.value.len() > OPPORTUNITY_BYTES_MAX {
+            return Err(Undecodable);
+        }
         let device = device(record.key).ok_or(Undecodable)?;
         let opportunity = Opportunity::decode(record.value).map_err(|_| Undecodable)?;
         let refined = refined(&opportunity, device).ok_or(Undecodable)?;
@@ -61,12 +65,14 @@ impl Read {
         let durations = durations(asked).ok_or(Undecodable)?;
         // An event is not sent before it happens.
         let sent_uptime_ms = opportunity.sent_uptime_ms.max(event.uptime_ms);
-        let mut expiry_uptime_ms = asked
+        let mut ends_uptime_ms = asked
             .start_uptime_ms
             .max(event.uptime_ms)
             .saturating_add(settings.late_ms.into());
+        let latest_uptime_ms = sent_uptime_ms.saturating_add(AHEAD_MS_MAX);
         let mut slots = Vec::with_capacity(durations.len());
         for (slot, duration_ms) in (0..).zip(durations) {
+            let expiry_uptime_ms = ends_uptime_ms.min(latest_uptime_ms);
             let left_ms = i64::try_from(i128::from(expiry_uptime_ms) - i128::from(sent_uptime_ms));
             slots.push(Slot {
                 decision_id: decision_id(device, refined.boot_id, &asked.break_id, slot),
@@ -77,7 +83,7 @@ impl Read {
                     .received_unix_ms
                     .saturating_add(left_ms.unwrap_or(i64::MAX)),
             });
-            expiry_uptime_ms = expiry_uptime_ms.saturating_add(duration_ms.into());
+            ends_uptime_ms = ends_uptime_ms.saturating_add(duration_ms.into());
         }
         Ok(Self {
             device: device.into(),

@@ -9,7 +9,10 @@ use alloc::{
     vec::Vec,
 };
 
-use returnpath_shared::wire::{Offer, OfferFault, OfferRecord, Policy};
+use returnpath_shared::{
+    MEDIA_TYPE_BYTES_MAX,
+    wire::{Offer, OfferFault, OfferRecord, Policy},
+};
 use serde::Deserialize;
 
 use crate::offer::{
@@ -51,10 +54,13 @@ fn media_types<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     let list = Vec::<String>::deserialize(deserializer)?;
     let is_type = |text: &String| {
         let names = essence(text);
-        names == *text && names.split('/').filter(|name| !name.is_empty()).count() == 2
+        names == *text
+            && names.len() <= MEDIA_TYPE_BYTES_MAX
+            && names.split('/').filter(|name| !name.is_empty()).count() == 2
     };
     if list.is_empty() || !list.iter().all(is_type) {
-        let expected = "expected at least one media type in lower case, such as video/mp4";
+        let expected = "expected at least one media type in lower case, such as video/mp4, each of \
+                        at most 127 bytes";
         return Err(serde::de::Error::custom(expected));
     }
     Ok(list)

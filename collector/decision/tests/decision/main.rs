@@ -7,7 +7,9 @@
 )]
 
 mod asking;
+mod bounds;
 mod closing;
 mod properties;
+mod replaying;
 mod running;
 mod transactions;
