@@ -76,6 +76,17 @@ impl<'a> Envelope<'a> {
             .as_ref()
             .is_some_and(|declaration| declaration.oldest_held.contains(&self.id))
     }
+
+    /// Whether the box itself says that it holds nothing of the runs before the
+    /// one that made this batch: neither what they left in its queue nor what
+    /// was salvaged from an older one.
+    pub(crate) fn holds_nothing_before_run(&self) -> bool {
+        let run = self.id.epoch;
+        self.declaration.as_ref().is_some_and(|declaration| {
+            let mut held = declaration.oldest_held.iter().map(|held| held.epoch);
+            held.all(|held| held.incarnation == run.incarnation && held.start >= run.start)
+        })
+    }
 }
 
 /// An envelope without its batch, for a rejection that carries one event.

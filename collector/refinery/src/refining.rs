@@ -255,11 +255,13 @@ impl Events<'_> {
 
     /// Up to which uptime everything has been refined that the run accepted
     /// which accepted an event of `uptime_ms` just refined; 0 when a batch of
-    /// it is missing, or its uptime is not that of the boot that sends.
+    /// it is missing, the box still holds something of an earlier run, or its
+    /// uptime is not that of the boot that sends.
     fn settled_uptime_ms(&self, uptime_ms: u64) -> u64 {
         let &Envelope { id, boot_id, .. } = self.envelope;
         let same_boot = boot_id == self.head.boot_id && boot_id != 0;
-        if !same_boot || !self.device.arrivals.get().has_all_up_to(id) {
+        let holds_nothing_earlier = self.envelope.holds_nothing_before_run();
+        if !same_boot || !holds_nothing_earlier || !self.device.arrivals.get().has_all_up_to(id) {
             return 0;
         }
         // It was accepted by then: when it was sent, or when it says.

@@ -561,9 +561,19 @@ fn settled_is_what_nothing_of_the_run_is_missing_before() {
     assert_eq!(settled(&[Batch::new(1)], &released), 0);
     let filled = [Batch::new(1), Batch::new(2).lane(Lane::Backlog)];
     assert_eq!(settled(&filled, &released), all);
-    // Of another run it says nothing, and needs nothing.
+    // Of an earlier run it needs no batch, unless the box still holds one.
     let next_run = asking(Batch::of(id(1, 2, 1)));
     assert_eq!(settled(&[Batch::new(5)], &next_run), all);
+    let own = id(1, 2, 1);
+    for (held, nothing_earlier) in [
+        (vec![own], true),
+        (vec![id(1, 1, 6)], false),
+        (vec![own, id(9, 4, 1)], false),
+    ] {
+        let next_run = next_run.clone().declares(epoch(1, 2), &held);
+        let expected = if nothing_earlier { all } else { 0 };
+        assert_eq!(settled(&[Batch::new(5)], &next_run), expected, "{held:?}");
+    }
     // Held over a reboot: its uptime is not that of the boot that sends.
     let held = asking(Batch::new(1)).envelope(|envelope| envelope.boot_id = 88);
     assert_eq!(settled(&[], &held), 0);
