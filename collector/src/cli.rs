@@ -23,16 +23,10 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     audit, bridge,
     config::{Config, ConfigError},
-    decide, decisions,
+    decide, decisions, exit,
     run::{self, Role},
     steering, tail, topics,
 };
-
-/// Exit code when a file that was given to sign or to publish is wrong.
-pub const EXIT_INPUT: u8 = 65;
-
-/// Exit code when the configuration is wrong.
-pub const EXIT_CONFIG: u8 = 78;
 
 /// Collects what the boxes send, into Apache Kafka.
 #[derive(Debug, Parser)]
@@ -130,7 +124,7 @@ pub fn main() -> ExitCode {
         Err(cause) => {
             error!("{cause:#}");
             if cause.is::<ConfigError>() {
-                ExitCode::from(EXIT_CONFIG)
+                ExitCode::from(exit::CONFIG)
             } else {
                 ExitCode::FAILURE
             }
@@ -163,7 +157,17 @@ fn act(command: Command, path: &Path) -> anyhow::Result<ExitCode> {
             Command::Decisions(args) => decisions::run(args, configured()?).await,
             Command::Tail(args) => tail::run(args, configured()?).await,
             // Signs where no collector is configured, too.
-            Command::Config(args) => Ok(steering::run(args, path).await),
+            Command::Config(args) => {
+                let surroundings = || {
+                    let config = configured()?;
+                    Ok(steering::Surroundings {
+                        node_id: config.node_id,
+                        kafka: config.kafka,
+                        steering: config.steering,
+                    })
+                };
+                steering::run(args, surroundings).await
+            }
             Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }
     })
@@ -186,7 +190,7 @@ fn check(config: &Config) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     let mut wrong = |cause: anyhow::Error| {
         error!("{cause:#}");
-        code = ExitCode::from(EXIT_CONFIG);
+        code = ExitCode::from(exit::CONFIG);
     };
     if let Err(cause) = config.kafka.client_config("check-config") {
         wrong(cause.into());

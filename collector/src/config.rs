@@ -6,17 +6,22 @@
 //! refused. What differs between installations (`YOURS`) has no default; its
 //! value in the example is only an example.
 
-pub mod table;
-pub mod value;
-
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use thiserror::Error;
 use toml::{Table, Value};
 
-use self::table::{find, lay_over, remove};
-use crate::{admin, bridge, decide, kafka, node_id::NodeId, refine, steering, topics};
+use crate::{
+    admin, bridge, decide, kafka,
+    node_id::NodeId,
+    refine,
+    section::{
+        table::{find, lay_over, remove},
+        value,
+    },
+    steering, topics,
+};
 
 /// The defaults, as the file that people read.
 pub const EXAMPLE: &str = include_str!("../returnpath-collector.example.toml");
@@ -158,7 +163,9 @@ impl Config {
             ("decide", &REQUIRED_TO_DECIDE[..]),
             ("steering", &REQUIRED_TO_STEER),
         ];
-        let also = also.iter().filter(|(section, _)| given.contains_key(*section));
+        let also = also
+            .iter()
+            .filter(|(section, _)| given.contains_key(*section));
         for key in REQUIRED.iter().chain(also.flat_map(|(_, keys)| *keys)) {
             if find(&given, key).is_none() {
                 return Err(ConfigError::Missing { key });

@@ -43,7 +43,7 @@ pub struct Config {
     /// collector that died.
     #[serde(
         rename = "transaction_timeout_ms",
-        deserialize_with = "crate::config::value::milliseconds"
+        deserialize_with = "crate::section::value::milliseconds"
     )]
     pub transaction_timeout: Duration,
 }

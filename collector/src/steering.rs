@@ -23,7 +23,6 @@ mod signed;
 use std::{
     fmt,
     io::{self, Write},
-    path::Path,
     process::ExitCode,
 };
 
@@ -33,7 +32,8 @@ pub use config::{Config, ConfigError, check};
 
 use self::{publish::PublishError, settings::SettingsError, signed::SignedError};
 use crate::{
-    cli::{EXIT_CONFIG, EXIT_INPUT},
+    exit, kafka,
+    node_id::NodeId,
     signing::{PublicKeysError, SigningKeyError},
 };
 
@@ -128,11 +128,11 @@ enum Error {
 impl Error {
     fn exit(&self) -> ExitCode {
         match self {
-            Self::Settings(_) | Self::Signed(_) => ExitCode::from(EXIT_INPUT),
+            Self::Settings(_) | Self::Signed(_) => ExitCode::from(exit::INPUT),
             Self::Publish(PublishError::OtherBox { .. } | PublishError::Forged { .. }) => {
-                ExitCode::from(EXIT_INPUT)
+                ExitCode::from(exit::INPUT)
             }
-            Self::Config(_) => ExitCode::from(EXIT_CONFIG),
+            Self::Config(_) => ExitCode::from(exit::CONFIG),
             Self::Publish(_) | Self::SigningKey(_) | Self::PublicKeys(_) | Self::Write { .. } => {
                 ExitCode::FAILURE
             }
@@ -140,20 +140,39 @@ impl Error {
     }
 }
 
-/// Runs one of the commands. `config` is the collector's configuration, which
-/// publishing alone reads.
-pub async fn run(args: Args, config: &Path) -> ExitCode {
+/// What publishing takes from the configuration of a collector.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Names us towards the broker, where it does not take the certificate's
+    /// common name.
+    pub node_id: NodeId,
+    /// Where the boxes are known.
+    pub kafka: kafka::Config,
+    /// The section `[steering]`, if there is one.
+    pub steering: Option<Config>,
+}
+
+/// Runs one of the commands. Publishing alone needs a configuration, and has it
+/// read.
+///
+/// # Errors
+/// When the configuration cannot be read; what else goes wrong is logged and
+/// told by the exit code.
+pub async fn run(
+    args: Args,
+    configured: impl FnOnce() -> anyhow::Result<Surroundings>,
+) -> anyhow::Result<ExitCode> {
     let out = &mut io::stdout();
     let done = match args.command {
         Command::Sign(args) => sign::run(&args, out),
         Command::Show(args) => show::run(&args, out),
-        Command::Publish(args) => publish::run(args, config, out).await,
+        Command::Publish(args) => publish::run(args, configured()?, out).await,
     };
-    done.unwrap_or_else(|failure| {
+    Ok(done.unwrap_or_else(|failure| {
         let code = failure.exit();
         error!("{:#}", anyhow::Error::new(failure));
         code
-    })
+    }))
 }
 
 /// Prints a line of a result.

@@ -8,8 +8,8 @@ use std::{
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
-    config::value::{milliseconds, non_empty, seconds},
     mqtt::{Broker, Tls},
+    section::value::{milliseconds, non_empty, seconds},
 };
 
 /// From MQTT to `rp.raw`.

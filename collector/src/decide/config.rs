@@ -28,9 +28,9 @@ use super::{
     secret::{Secret, SecretError, SecretSource},
 };
 use crate::{
-    config::value::{milliseconds, non_empty},
     exactly_once::GroupId,
     mqtt::{self, Broker, Tls, TlsError},
+    section::value::{milliseconds, non_empty},
     signing::{SigningKey, SigningKeyError},
 };
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
-    config::{self, value::non_empty},
     mqtt::{self, Broker, Tls, TlsError},
+    section::value::non_empty,
     signing::{PublicKeys, PublicKeysError},
 };
 
@@ -40,22 +40,9 @@ pub struct Mqtt {
 /// Why the section cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The collector's configuration cannot be read.
-    #[error("{path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: config::ConfigError,
-    },
     /// There is no such section.
-    #[error(
-        "{path}: steering: must be set to publish; returnpath-collector.example.toml shows its form"
-    )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("steering: must be set to publish; returnpath-collector.example.toml shows its form")]
+    Missing,
     /// The keys cannot be read.
     #[error("steering.config_keys")]
     Keys(#[from] PublicKeysError),

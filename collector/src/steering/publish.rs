@@ -9,13 +9,7 @@ mod report;
 mod sending;
 mod session;
 
-use std::{
-    collections::BTreeSet,
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeSet, io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use returnpath_shared::DeviceId;
 use thiserror::Error;
@@ -24,11 +18,11 @@ use tracing::warn;
 
 use self::{report::Report, sending::Sending};
 use super::{
-    Error, boxes,
+    Error, Surroundings, boxes,
     config::{self, ConfigError, SECTION},
     signed::Signed,
 };
-use crate::{config::Config, mqtt, node_id::NodeId, tail::ReadError};
+use crate::{mqtt, node_id::NodeId, tail::ReadError};
 
 /// Time for a connection to stand: TCP, TLS and CONNECT.
 const DIAL_MAX: Duration = Duration::from_secs(10);
@@ -86,18 +80,18 @@ pub(super) enum PublishError {
     Reading(#[from] task::JoinError),
 }
 
-pub(super) async fn run(args: Args, file: &Path, out: &mut impl Write) -> Result<ExitCode, Error> {
+pub(super) async fn run(
+    args: Args,
+    surroundings: Surroundings,
+    out: &mut impl Write,
+) -> Result<ExitCode, Error> {
     let signed = Signed::read(&args.file)?;
-    let configuration = Config::read(file).map_err(|source| ConfigError::File {
-        path: file.to_owned(),
-        source,
-    })?;
-    let steering = configuration
-        .steering
-        .clone()
-        .ok_or_else(|| ConfigError::Missing {
-            path: file.to_owned(),
-        })?;
+    let Surroundings {
+        node_id,
+        kafka,
+        steering,
+    } = surroundings;
+    let steering = steering.ok_or(ConfigError::Missing)?;
     let keys = steering.open()?;
     if !signed.is_signed_by(&keys) {
         return Err(PublishError::Forged {
@@ -109,7 +103,6 @@ pub(super) async fn run(args: Args, file: &Path, out: &mut impl Write) -> Result
     let boxes = match named(&args, &signed)? {
         Some(boxes) => boxes,
         None => {
-            let kafka = configuration.kafka.clone();
             // Reading Kafka blocks its thread.
             let read = task::spawn_blocking(move || boxes::all(&kafka)).await;
             read.map_err(PublishError::Reading)?
@@ -124,7 +117,7 @@ pub(super) async fn run(args: Args, file: &Path, out: &mut impl Write) -> Result
         return report.dry_run(&boxes, out);
     }
     let mut sending = Sending::new(boxes, signed.message.clone());
-    let failed = publish(&steering.mqtt, &configuration.node_id, &mut sending).await;
+    let failed = publish(&steering.mqtt, &node_id, &mut sending).await;
     report.done(sending, failed, out)
 }
 

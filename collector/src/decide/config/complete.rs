@@ -3,7 +3,7 @@
 use ring::digest;
 use toml::{Table, Value};
 
-use crate::{config::table::lay_over, hex::hex};
+use crate::{hex::hex, section::table::lay_over};
 
 /// Keys that say how decide runs and not how it decides.
 const NOT_DECIDING: [&str; 4] = ["group", "transaction_timeout_ms", "signing_key", "mqtt"];

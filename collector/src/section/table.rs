@@ -5,7 +5,7 @@ use toml::{Table, Value};
 
 /// What stands at a path.
 #[must_use]
-pub fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+pub(crate) fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     match key.split_once('.') {
         None => table.get(key),
         Some((head, rest)) => find(table.get(head)?.as_table()?, rest),
@@ -13,7 +13,7 @@ pub fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
 }
 
 /// Removes what stands at a path, if anything does.
-pub fn remove(table: &mut Table, key: &str) {
+pub(crate) fn remove(table: &mut Table, key: &str) {
     match key.split_once('.') {
         None => {
             table.remove(key);
@@ -28,7 +28,7 @@ pub fn remove(table: &mut Table, key: &str) {
 
 /// Lays one table over another, key by key; what is no table in both is
 /// replaced whole.
-pub fn lay_over(under: &mut Table, over: Table) {
+pub(crate) fn lay_over(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
             (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above),

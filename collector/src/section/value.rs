@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 ///
 /// # Errors
 /// Says which form is accepted.
-pub fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     positive(deserializer).map(Duration::from_secs)
 }
 
@@ -19,7 +19,9 @@ pub fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D
 ///
 /// # Errors
 /// Says which form is accepted.
-pub fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn milliseconds<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Duration, D::Error> {
     positive(deserializer).map(Duration::from_millis)
 }
 
@@ -34,7 +36,7 @@ fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error>
 ///
 /// # Errors
 /// Says so when it is empty.
-pub fn non_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn non_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
