@@ -4,10 +4,11 @@
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 use prost::{Message as _, encoding};
-use returnpath_shared::wire::{DecideState, Exposure, OpenDecision, Stage};
+use returnpath_shared::wire::{DecideState, OpenDecision, Stage};
 use returnpath_transaction::Versioned;
 
 use crate::{
+    exposures::Exposures,
     limit::{EXPIRY_MARGIN_MS, Limits, UNSETTLED_MS_MAX},
     settings::Cap,
     settlement::Settlement,
@@ -44,8 +45,7 @@ pub(crate) struct Asked {
 pub(crate) struct Known {
     /// Oldest first.
     pub(crate) open: Vec<Arc<OpenDecision>>,
-    /// Oldest first.
-    exposures: Vec<Arc<Exposure>>,
+    exposures: Exposures,
     finished_number: u64,
     finished_received_unix_ms: i64,
 }
@@ -103,7 +103,7 @@ impl Known {
         let state = DecideState::decode(value).map_err(RestoreError::Decode)?;
         Ok(Self {
             open: state.open.into_iter().map(Arc::new).collect(),
-            exposures: state.exposures.into_iter().map(Arc::new).collect(),
+            exposures: Exposures::from_wire(&state.exposures),
             finished_number: state.finished_number,
             finished_received_unix_ms: state.finished_received_unix_ms,
         })
@@ -114,9 +114,7 @@ impl Known {
         for open in &self.open {
             encoding::message::encode(1, &**open, bytes);
         }
-        for exposure in &self.exposures {
-            encoding::message::encode(2, &**exposure, bytes);
-        }
+        self.exposures.encode(2, bytes);
         if self.finished_number != 0 {
             encoding::uint64::encode(3, &self.finished_number, bytes);
         }
@@ -182,8 +180,7 @@ impl Known {
             .collect();
         self.open.retain(|_| is_kept.pop().unwrap_or(true));
         if let Some(cap) = cap {
-            self.exposures
-                .retain(|exposure| is_counted(exposure, cap, now_unix_ms));
+            self.exposures.tidy(cap, now_unix_ms);
         }
     }
 
@@ -213,26 +210,29 @@ impl Known {
         limits: &Limits,
         now_unix_ms: i64,
     ) -> bool {
-        let of_advertiser = self.exposures.iter().filter(|exposure| {
-            exposure.advertiser == advertiser && is_counted(exposure, cap, now_unix_ms)
-        });
-        self.exposures.len() >= limits.exposures_max
-            || of_advertiser.count() >= cap.impressions_max as usize
+        self.exposures
+            .is_capped(advertiser, cap, limits.exposures_max, now_unix_ms)
     }
 
     /// Counts an ad of an advertiser as if it were shown, until it is known.
-    pub(crate) fn reserve(&mut self, advertiser: &str, decision_id: &str, decided_unix_ms: i64) {
-        self.exposures.push(Arc::new(Exposure {
-            advertiser: advertiser.into(),
+    pub(crate) fn reserve(
+        &mut self,
+        advertiser: &str,
+        decision_id: &str,
+        limits: &Limits,
+        decided_unix_ms: i64,
+    ) {
+        self.exposures.reserve(
+            advertiser,
+            decision_id,
             decided_unix_ms,
-            reserved_by_decision_id: decision_id.into(),
-        }));
+            limits.exposures_max,
+        );
     }
 
     /// An ad was shown: it counts, also where its reservation had ended.
-    pub(crate) fn confirm(&mut self, decision_id: &str, cap: Option<Cap>) {
-        if let Some(exposure) = self.reservation(decision_id) {
-            Arc::make_mut(exposure).reserved_by_decision_id.clear();
+    pub(crate) fn confirm(&mut self, decision_id: &str, cap: Option<Cap>, limits: &Limits) {
+        if self.exposures.confirm(decision_id, limits.exposures_max) {
             return;
         }
         let Some(open) = self.find(decision_id) else {
@@ -242,19 +242,13 @@ impl Known {
             return;
         }
         let (advertiser, decided_unix_ms) = (open.advertiser.clone(), open.decided_unix_ms);
-        self.reserve(&advertiser, "", decided_unix_ms);
+        self.exposures
+            .add(&advertiser, decided_unix_ms, limits.exposures_max);
     }
 
     /// An ad will not be shown: it counts no longer.
     pub(crate) fn release(&mut self, decision_id: &str) {
-        self.exposures
-            .retain(|exposure| exposure.reserved_by_decision_id != decision_id);
-    }
-
-    fn reservation(&mut self, decision_id: &str) -> Option<&mut Arc<Exposure>> {
-        self.exposures
-            .iter_mut()
-            .find(|exposure| exposure.reserved_by_decision_id == decision_id)
+        self.exposures.release(decision_id);
     }
 }
 
@@ -294,16 +288,14 @@ fn is_past(expiry_unix_ms: i64, now_unix_ms: i64) -> bool {
     now_unix_ms > expiry_unix_ms.saturating_add(EXPIRY_MARGIN_MS)
 }
 
-fn is_counted(exposure: &Exposure, cap: Cap, now_unix_ms: i64) -> bool {
-    let window_ms = i64::try_from(cap.window_ms).unwrap_or(i64::MAX);
-    now_unix_ms.saturating_sub(exposure.decided_unix_ms) < window_ms
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::vec;
 
-    use returnpath_shared::{CLIENT_ID_BYTES_MAX, SIGNED_DECISION_BYTES_MAX, wire::SignedDecision};
+    use returnpath_shared::{
+        CLIENT_ID_BYTES_MAX, SIGNED_DECISION_BYTES_MAX,
+        wire::{Exposure, SignedDecision},
+    };
 
     use super::*;
     use crate::limit::{EXPOSURES_MAX, OPEN_DECISIONS_MAX, RECORD_BYTES_MAX};
@@ -337,15 +329,17 @@ mod tests {
             advertiser: text(ADVERTISER_BYTES_MAX),
             is_settled: true,
         });
-        let exposure = Arc::new(Exposure {
+        let exposure = Exposure {
             advertiser: text(ADVERTISER_BYTES_MAX),
             decided_unix_ms: i64::MAX,
             reserved_by_decision_id: text(32),
-        });
+            ads: u32::MAX,
+        };
+        // Each of the open ones may yet be told to have been shown.
+        let exposures = vec![exposure; EXPOSURES_MAX + OPEN_DECISIONS_MAX];
         let known = Known {
             open: vec![open; OPEN_DECISIONS_MAX],
-            // Each of the open ones may yet be told to have been shown.
-            exposures: vec![exposure; EXPOSURES_MAX + OPEN_DECISIONS_MAX],
+            exposures: Exposures::from_wire(&exposures),
             finished_number: u64::MAX,
             finished_received_unix_ms: i64::MAX,
         };

@@ -29,6 +29,7 @@ mod call;
 mod counts;
 mod device;
 mod encode;
+mod exposures;
 mod field;
 mod gates;
 mod input;

@@ -40,9 +40,10 @@ pub const OPEN_DECISIONS_MAX: usize = 256;
 /// theirs are then counted as unknown. Each costs a box's record 100 bytes.
 pub const OVER_DECISIONS_MAX: usize = 16;
 
-/// Ads of one box that are counted for caps: a day of twelve ads an hour, and
-/// as much again. When it is reached, every offer is capped: caps may cost
-/// revenue, and are never exceeded.
+/// Ads of one box that are counted for caps one by one: a day of twelve ads an
+/// hour, and as much again. When it is reached, ads of one advertiser that were
+/// shown are counted together, as of the latest; with more advertisers than
+/// this, every offer is capped. Caps may cost revenue, and are never exceeded.
 pub const EXPOSURES_MAX: usize = 512;
 
 /// Opportunities of one partition that are being decided at a time: seconds of

@@ -182,7 +182,7 @@ impl Partition {
         let cap = self.settings.cap;
         let known = self.devices[index].known.change();
         match stage {
-            Stage::Shown => known.confirm(id, cap),
+            Stage::Shown => known.confirm(id, cap, &self.limits),
             // Refused for its age, and never acknowledged: it was not bound, so
             // nobody can show it. A decision refused for another reason may be
             // on the screen, and one that failed may be tried again; their

@@ -363,7 +363,12 @@ impl Partition {
         }
         if signed.is_some() {
             if is_filled && self.settings.cap.is_some() && !advertiser.is_empty() {
-                known.reserve(&advertiser, &slot.slot.decision_id, now.unix_ms);
+                known.reserve(
+                    &advertiser,
+                    &slot.slot.decision_id,
+                    &self.limits,
+                    now.unix_ms,
+                );
             }
             if is_filled {
                 self.closings

@@ -194,6 +194,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             advertiser: "brand.example".into(),
             decided_unix_ms: seed::NOW_UNIX_MS,
             reserved_by_decision_id: "0123456789abcdef0123456789abcdef".into(),
+            ..Exposure::default()
         }],
         finished_number: 4,
         finished_received_unix_ms: seed::NOW_UNIX_MS,
