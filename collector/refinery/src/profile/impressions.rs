@@ -28,7 +28,8 @@ pub(crate) struct Impressions {
 /// About what one takes encoded.
 const FIELD_BYTES: usize = 128;
 
-/// Of two impressions the one with the higher rank was shown later.
+/// Of two impressions the one with the higher rank was shown later. Equal ones
+/// tell of a box that named two events alike; their decisions put them in order.
 type Rank = (i64, u32, u64, u64);
 
 /// What has to be known of one that is kept.
@@ -65,7 +66,7 @@ impl Impressions {
                 continue;
             }
             count += 1;
-            if kept.rank > rank {
+            if (kept.rank, kept.decision_id) > (rank, decision_id) {
                 if count >= IMPRESSIONS_MAX {
                     return None;
                 }
@@ -223,5 +224,14 @@ mod tests {
             prop_assert_eq!(after(&told), expected(&told));
             prop_assert_eq!(after(&shuffled), expected(&told));
         }
+    }
+
+    #[test]
+    fn impressions_named_alike_stand_in_the_same_order_whichever_comes_first() {
+        let told = [(1, 50, 7), (2, 50, 7), (3, 50, 7)];
+        let mut reversed = told;
+        reversed.reverse();
+        assert_eq!(after(&told).len(), 3);
+        assert_eq!(after(&told), after(&reversed));
     }
 }
