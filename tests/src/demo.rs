@@ -48,7 +48,7 @@ use self::{
     view::{Frame, View},
 };
 pub use self::{
-    funnel::{AggregatorFunnel, Funnel, Unfilled},
+    funnel::{AggregatorFunnel, Funnel, OnAgents, Unfilled},
     slots::SlotFaults,
     story::{Step, Story},
     summary::Summary,

@@ -1,6 +1,6 @@
 //! Follows decisions as they come.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Instant};
 
 use returnpath_shared::DeviceId;
 
@@ -62,11 +62,13 @@ pub(super) fn run(
     let mut reader = TopicReader::open(kafka, OWNER, topic, device, begin, until)?;
     let mut filter = Filter::new(args.device, args.aggregator, args.filled);
     let mut left = args.count.unwrap_or(u64::MAX);
+    let mut flushed = Instant::now();
     while left > 0 {
         let message = match reader.next(IDLE)? {
             Next::Record(message) => message,
             Next::Nothing => {
                 out.flush()?;
+                flushed = Instant::now();
                 continue;
             }
             Next::End => break,
@@ -81,6 +83,11 @@ pub(super) fn run(
                 writeln!(out, "{}", line(&record, paint))?;
             }
             left -= 1;
+            // Where records never stop coming, nobody is idle.
+            if flushed.elapsed() >= IDLE {
+                out.flush()?;
+                flushed = Instant::now();
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

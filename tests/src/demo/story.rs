@@ -17,6 +17,9 @@ pub(super) use self::pick::{Handed, Of, Stories};
 use super::slots::opportunity;
 use crate::fleet::lineup::Lineup;
 
+/// Spans that are no measurement are told to a tenth of a second.
+const TENTH_MS: u64 = 100;
+
 /// One ad's story.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,7 +75,7 @@ impl Story {
             steps.push(
                 "handed over",
                 unix_ms,
-                "the player has it, on the agent's socket".into(),
+                "the player has it, on the agent's socket: verified, and its slot bound".into(),
             );
         }
         let Steps(mut steps) = steps;
@@ -104,13 +107,15 @@ impl Story {
                 "chosen" | "shown" | "completed" => Tone::Good,
                 _ => Tone::Strong,
             };
-            text += &format!(
-                "  {}  {:>9}  {} {}\n",
+            let line = format!(
+                "  {}  {:>9}  {} {}",
                 paint.tone(Tone::Faint, time_of_day(step.unix_ms)),
                 difference_ms(first, step.unix_ms),
                 paint.tone(tone, what),
                 step.detail,
             );
+            text += line.trim_end();
+            text.push('\n');
         }
         text
     }
@@ -130,6 +135,7 @@ impl Steps {
 
     fn announced(&mut self, refined: &Refined, ad: &AdOpportunity, slot: u32, lineup: &Lineup) {
         let uptime_ms = refined.event.as_ref().map_or(0, |event| event.uptime_ms);
+        let until_ms = ad.start_uptime_ms.saturating_sub(uptime_ms);
         let slots = ad.slot_durations_ms.len().max(1);
         let channel = ad
             .channel
@@ -137,11 +143,16 @@ impl Steps {
             .and_then(|channel| lineup.name(channel))
             .map_or_else(|| words::channel(ad.channel.as_ref()), str::to_owned);
         let detail = format!(
-            "a break on {channel} in {}: {slots} slots, this is number {}",
-            span_ms(ad.start_uptime_ms.saturating_sub(uptime_ms)),
+            "a break on {channel} in {}; this is slot {} of {slots}",
+            span_ms(until_ms.next_multiple_of(TENTH_MS)),
             slot.saturating_add(1)
         );
         self.push("opportunity", refined.event_unix_ms, detail);
+        self.push(
+            "received",
+            refined.received_unix_ms,
+            "the collector's bridge has it from the box, over MQTT".into(),
+        );
     }
 
     fn asked(&mut self, facts: &Facts) {
@@ -188,7 +199,7 @@ impl Steps {
         let policy = decided.policy.clone().unwrap_or_default();
         let offer = record.offer.clone().unwrap_or_default();
         let detail = format!(
-            "{}'s {} ad of {}{}; signed and recorded",
+            "{}'s {} ad of {}{}; recorded, signed",
             printable(&aggregator.name),
             span_ms(offer.duration_ms.into()),
             printable(&offer.advertiser),
@@ -207,7 +218,7 @@ impl Steps {
             Stage::Pushed => ("pushed", "the MQTT broker has it for the box"),
             Stage::Acknowledged => (
                 "acknowledged",
-                "the agent verified the signature and bound the slot to it",
+                "the agent tells: verified, and its slot bound",
             ),
             Stage::Shown => ("shown", "the player shows its first frame"),
             Stage::FirstQuartile => ("first quartile", ""),
@@ -275,19 +286,21 @@ mod tests {
             story.text(Paint::Plain),
             "\
 one ad on agent-1, decision d0
-  12:35:07.000      +0 ms  opportunity     a break on ITV1 HD in 4 s: 6 slots, this is number 2
+  12:35:07.000      +0 ms  opportunity     a break on ITV1 HD in 4 s; this is slot 2 of 6
+  12:35:07.010     +10 ms  received        the collector's bridge has it from the box, over MQTT
   12:35:07.100    +100 ms  asked           north, east; not west: it failed too often lately, its breaker is open
   12:35:07.120    +120 ms  \x20 answered      north: 2 offers, best 2.10 EUR, after 20 ms
   12:35:07.150    +150 ms  \x20 answered      east: has nothing, after 50 ms
-  12:35:07.152    +152 ms  chosen          north's 30 s ad of acme.example at 2.10 EUR; signed and recorded
+  12:35:07.152    +152 ms  chosen          north's 30 s ad of acme.example at 2.10 EUR; recorded, signed
   12:35:07.156    +156 ms  pushed          the MQTT broker has it for the box
-  12:35:07.160    +160 ms  acknowledged    the agent verified the signature and bound the slot to it
-  12:35:07.161    +161 ms  handed over     the player has it, on the agent's socket
+  12:35:07.160    +160 ms  acknowledged    the agent tells: verified, and its slot bound
+  12:35:07.161    +161 ms  handed over     the player has it, on the agent's socket: verified, and its slot bound
   12:35:11.000       +4 s  shown           the player shows its first frame
   12:35:12.000       +5 s  completed       it was shown to its end
 "
         );
-        assert_eq!(story.steps[5].after_ms, 156);
+        let pushed = story.steps.iter().find(|step| step.what == "pushed");
+        assert_eq!(pushed.unwrap().after_ms, 156);
     }
 
     #[test]

@@ -19,7 +19,7 @@ type Count = fn(&AggregatorFunnel) -> u64;
 const STEPS: [(&str, Count); 7] = [
     ("asked", |it| it.asked),
     ("had an offer", |it| it.offered),
-    ("chosen", |it| it.filled),
+    ("filled", |it| it.filled),
     ("pushed", |it| it.pushed),
     ("acknowledged", |it| it.acknowledged),
     ("shown", |it| it.shown),
@@ -43,12 +43,11 @@ pub(super) fn funnel(
     let titles = titles.map(|title| format!("{title:>COUNT_WIDTH$}"));
     let title = format!(
         "{:<NAME_WIDTH$}{}",
-        format!("ads, for {decided} slots"),
+        format!("{decided} slots in {opportunities} breaks"),
         titles.collect::<String>()
     );
     let mut text = paint.tone(Tone::Strong, title);
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "\n  of {opportunities} breaks");
+    text.push('\n');
     for (name, count) in STEPS {
         let counts = aggregators.values().map(count).collect();
         text += &counted(name, counts, Paint::Plain);
@@ -85,10 +84,14 @@ fn counted(name: &str, counts: Vec<u64>, paint: Paint) -> String {
     format!("{:<NAME_WIDTH$}{cells}\n", format!("  {name}"))
 }
 
-/// How aggregators failed, and where the ads went that were not shown: a line
-/// each.
+/// How aggregators failed, what real agents saw of it, and where the ads went
+/// that were not shown: a line each.
 pub(super) fn remarks(funnel: &Funnel) -> Vec<String> {
-    let mut remarks = Vec::new();
+    let on_agents = &funnel.on_agents;
+    let mut remarks = vec![format!(
+        "of these on real agents: {} filled, {} acknowledged, {} shown, {} completed",
+        on_agents.filled, on_agents.acknowledged, on_agents.shown, on_agents.completed,
+    )];
     for (name, part) in &funnel.aggregators {
         if part.failures == 0 {
             continue;
@@ -200,9 +203,9 @@ mod tests {
             let cells = line.unwrap()[NAME_WIDTH..].split_whitespace();
             cells.map(str::to_owned).collect()
         };
-        assert_eq!(cells_of("ads, for 13 slots"), ["all", "east", "west"]);
+        assert_eq!(cells_of("13 slots in 3 breaks"), ["all", "east", "west"]);
         assert_eq!(cells_of("asked"), ["22", "13", "9"]);
-        assert_eq!(cells_of("chosen"), ["2", "0", "2"]);
+        assert_eq!(cells_of("filled"), ["2", "0", "2"]);
         assert_eq!(cells_of("breaker opened"), ["2", "0", "2"]);
         assert_eq!(cells_of("left alone"), ["4", "0", "4"]);
     }
@@ -222,6 +225,7 @@ mod tests {
         assert_eq!(
             remarks(&sample()),
             [
+                "of these on real agents: 0 filled, 0 acknowledged, 0 shown, 0 completed",
                 "west failed: no answer in time 3",
                 "not shown: 0 failed to play, 0 expired, 0 refused, 1 not reached (zapped away, \
                  or still to come)",

@@ -54,6 +54,7 @@ fn decided() -> Decided {
         }),
         device_id: "agent-1".into(),
         event_unix_ms: BEGAN_UNIX_MS,
+        received_unix_ms: BEGAN_UNIX_MS + 10,
         ..Refined::default()
     };
     Decided {

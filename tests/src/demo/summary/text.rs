@@ -3,10 +3,16 @@
 
 use std::fmt::Write as _;
 
-use returnpath_collector::decisions::paint::{Paint, Tone};
+use returnpath_collector::decisions::{
+    paint::{Paint, Tone},
+    quantity::span_ms,
+};
 
 use super::Summary;
 use crate::demo::table;
+
+/// Most ads are so long.
+const AD_MS: u64 = 30_000;
 
 /// Width of what is counted.
 const NAME_WIDTH: usize = 36;
@@ -24,8 +30,9 @@ impl Summary {
         let _ = writeln!(text, "{}", paint.tone(Tone::Strong, title));
         let _ = writeln!(
             text,
-            "Households live {} times faster than real, and so do their ads.\n",
-            self.speed
+            "households live {} times faster than real: an ad of 30 s takes {}\n",
+            self.speed,
+            span_ms(AD_MS / u64::from(self.speed.max(1)))
         );
         if let Some(story) = &self.story {
             let _ = writeln!(text, "{}", story.text(paint));
@@ -134,8 +141,8 @@ impl Summary {
         let (tone, verdict) = if self.clean {
             (
                 Tone::Good,
-                "clean: every answered event stands in the refined topics once, \
-                 every slot was decided once and on record",
+                "clean: every answered event stands in the refined topics once,\n       \
+                 and every slot was decided once, on record",
             )
         } else if self.answered == 0 || self.durable == 0 {
             (Tone::Bad, "not clean: too little flowed to say anything")

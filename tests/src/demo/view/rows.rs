@@ -8,7 +8,7 @@ const COLUMNS: [(&str, usize); 11] = [
     ("stage", 9),
     ("events", 8),
     ("a second", 9),
-    ("unread", 7),
+    ("on the way", 11),
     ("breaks", 7),
     ("slots", 6),
     ("ads", 6),
@@ -22,8 +22,8 @@ pub(super) fn head() -> String {
     line(COLUMNS.map(|(title, _)| title.to_owned()))
 }
 
-/// How it stands. Unread are events that were answered and have not been read
-/// back from Kafka yet.
+/// How it stands. On the way are events that were answered and have not been
+/// read back from Kafka yet.
 pub(super) fn row(frame: &Frame) -> String {
     let (seen, funnel) = (&frame.seen, &frame.seen.funnel);
     let counts = [

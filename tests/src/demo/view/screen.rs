@@ -24,12 +24,12 @@ pub(super) fn text(frame: &Frame, paint: Paint) -> String {
     let faults = seen.duplicated + seen.unreadable + seen.slot_faults.filled_twice;
     let tone = if faults > 0 { Tone::Bad } else { Tone::Good };
     let wrong = format!(
-        "{} duplicated, {} unreadable, {} slots filled twice",
+        "{} duplicated, {} unreadable, {} filled twice",
         seen.duplicated, seen.unreadable, seen.slot_faults.filled_twice
     );
     let _ = writeln!(
         text,
-        "{}  {} answered, {} a second; {} not read back from Kafka yet; {}\n",
+        "{}  {} answered, {} a second; {} on the way; {}\n",
         paint.tone(Tone::Strong, "events"),
         seen.answered,
         frame.answered_per_second,
