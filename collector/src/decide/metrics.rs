@@ -70,6 +70,12 @@ struct OutcomeLabels {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ExclusionLabels {
+    aggregator: Arc<str>,
+    reason: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
 }
@@ -110,7 +116,7 @@ pub struct Metrics {
     filled: Family<AggregatorLabel, Counter>,
     no_fill: Family<ReasonLabel, Counter>,
     asked: Family<OutcomeLabels, Counter>,
-    excluded: Family<OutcomeLabels, Counter>,
+    excluded: Family<ExclusionLabels, Counter>,
     progress: Family<StageLabel, Counter>,
     repeated_ad_events: Counter,
     unknown_ad_events: Counter,
@@ -244,17 +250,20 @@ impl Metrics {
         }
         for (name, counts) in self.names.iter().zip(&counts.aggregators) {
             add(&self.filled, &label(name), counts.filled);
-            let labels = |outcome| OutcomeLabels {
-                aggregator: Arc::clone(name),
-                outcome,
-            };
             for (number, count) in numbered(&counts.outcomes) {
-                let outcome = Outcome::try_from(number).unwrap_or_default();
-                add(&self.asked, &labels(outcome.as_str_name()), count);
+                let labels = OutcomeLabels {
+                    aggregator: Arc::clone(name),
+                    outcome: Outcome::try_from(number).unwrap_or_default().as_str_name(),
+                };
+                add(&self.asked, &labels, count);
             }
             for (number, count) in numbered(&counts.excluded) {
                 let exclusion = Exclusion::try_from(number).unwrap_or_default();
-                add(&self.excluded, &labels(exclusion.as_str_name()), count);
+                let labels = ExclusionLabels {
+                    aggregator: Arc::clone(name),
+                    reason: exclusion.as_str_name(),
+                };
+                add(&self.excluded, &labels, count);
             }
         }
     }
@@ -443,7 +452,7 @@ mod tests {
             "no_fill_total{reason=\"NO_FILL_EXPIRED\"} 2",
             "filled_total{aggregator=\"two\"} 1",
             "asked_total{aggregator=\"two\",outcome=\"OUTCOME_NO_BID\"} 3",
-            "excluded_total{aggregator=\"one\",outcome=\"EXCLUSION_BREAKER_OPEN\"} 4",
+            "excluded_total{aggregator=\"one\",reason=\"EXCLUSION_BREAKER_OPEN\"} 4",
             "call_seconds_count{aggregator=\"one\"} 1",
             "breaker_state{aggregator=\"two\"} 2",
             "calls_under_way{aggregator=\"two\"} 7",
