@@ -37,8 +37,8 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
-    kafka,
-    tail::{Begin, Next, ReadError, Since, TopicReader, Until},
+    kafka::{self, Begin, Next, ReadError, TopicReader, Until},
+    tail::Since,
 };
 
 pub use answers::AnswerError;

@@ -3,14 +3,15 @@
 //!
 //! Owns the client settings that are the same everywhere; what one role needs
 //! of its producer or consumer is set by that role, on top of
-//! [`Config::client_config`]. Connects to nothing by itself; `topics` creates
-//! and checks.
+//! [`Config::client_config`]. `topics` creates and checks; commands that only
+//! look read by `topic_reader`.
 
 mod context;
 #[cfg(test)]
 pub(crate) mod mock;
 mod partition;
 mod topic_names;
+mod topic_reader;
 
 use std::{
     fs, io,
@@ -26,6 +27,7 @@ use thiserror::Error;
 pub use context::Context;
 pub use partition::partition;
 pub use topic_names::TopicNames;
+pub use topic_reader::{Begin, Next, ReadError, TopicReader, Until};
 
 /// Longest pause between attempts to reach a broker: short, because a broker
 /// that is back should be used within the time that a box waits for a receipt.

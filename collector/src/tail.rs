@@ -5,7 +5,6 @@
 //! standard error and skipped.
 
 mod since;
-mod topic_reader;
 
 use std::{
     io::{self, BufWriter, Write},
@@ -22,11 +21,10 @@ use tracing::warn;
 
 use crate::{
     config::Config,
-    kafka::{self, TopicNames},
+    kafka::{self, Begin, Next, TopicNames, TopicReader, Until},
 };
 
 pub use since::Since;
-pub use topic_reader::{Begin, Next, ReadError, TopicReader, Until};
 
 /// Wait for the next record before what was printed is flushed.
 const IDLE: Duration = Duration::from_millis(100);

@@ -19,7 +19,10 @@ use super::{
     show::decision_id,
     words::{self, printable},
 };
-use crate::tail::{Begin, Next, Since, TopicReader, Until};
+use crate::{
+    kafka::{Begin, Next, TopicReader, Until},
+    tail::Since,
+};
 
 /// Differences that are named; beyond it they are only counted.
 const NAMED_MAX: usize = 100;

@@ -7,7 +7,10 @@ use returnpath_shared::{DeviceId, wire::DecisionRecord};
 use tracing::error;
 
 use super::{IDLE, OWNER, decoded, kafka, paint::Paint, story};
-use crate::tail::{Begin, Next, Since, TopicReader, Until};
+use crate::{
+    kafka::{Begin, Next, TopicReader, Until},
+    tail::Since,
+};
 
 /// Records of one decision that are read. Every stage is recorded once, some
 /// once for each play; a decision with more is told as far as it was read.

@@ -9,7 +9,10 @@ use super::{
     line::{Filter, line},
     paint::Paint,
 };
-use crate::tail::{Begin, Next, Since, TopicReader, Until};
+use crate::{
+    kafka::{Begin, Next, TopicReader, Until},
+    tail::Since,
+};
 
 /// What to print.
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,7 @@ use rdkafka::Message as _;
 use returnpath_shared::DeviceId;
 use tracing::warn;
 
-use crate::{
-    kafka,
-    tail::{Begin, Next, ReadError, TopicReader, Until},
-};
+use crate::kafka::{self, Begin, Next, ReadError, TopicReader, Until};
 
 /// Who reads, towards Kafka.
 const OWNER: &str = "returnpath-config";

@@ -22,7 +22,7 @@ use super::{
     config::{self, ConfigError, SECTION},
     signed::Signed,
 };
-use crate::{mqtt, node_id::NodeId, tail::ReadError};
+use crate::{kafka::ReadError, mqtt, node_id::NodeId};
 
 /// Time for a connection to stand: TCP, TLS and CONNECT.
 const DIAL_MAX: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::Begin;
+use crate::kafka::Begin;
 
 /// The accepted forms, for messages.
 const EXPECTED: &str =

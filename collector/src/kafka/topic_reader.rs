@@ -20,7 +20,7 @@ use rdkafka::{
 use returnpath_shared::DeviceId;
 use thiserror::Error;
 
-use crate::kafka::{self, Context};
+use super::{Config, Context, FileError, partition};
 
 /// How long one request to Kafka may take: a leader election passes in it.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ pub enum Until {
 pub enum ReadError {
     /// A file that the configuration names cannot be used.
     #[error(transparent)]
-    File(#[from] kafka::FileError),
+    File(#[from] FileError),
     /// A request failed.
     #[error("topic {topic}: cannot {what}")]
     Kafka {
@@ -128,7 +128,7 @@ impl TopicReader {
     /// When Kafka cannot be reached, has no such topic, or a transaction stays
     /// open.
     pub fn open(
-        kafka: &kafka::Config,
+        kafka: &Config,
         owner: &'static str,
         topic: &str,
         device: Option<&DeviceId>,
@@ -147,7 +147,7 @@ impl TopicReader {
         let mut partitions = partitions(&consumer, topic)?;
         if let Some(device) = device {
             let count = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
-            let wanted = kafka::partition(device.as_str().as_bytes(), count);
+            let wanted = partition(device.as_str().as_bytes(), count);
             partitions.retain(|partition| *partition == wanted);
         }
         let everything = |offset| {
@@ -238,10 +238,10 @@ impl TopicReader {
 }
 
 fn consumer(
-    kafka: &kafka::Config,
+    kafka: &Config,
     owner: &'static str,
     isolation: &str,
-) -> Result<KafkaResult<BaseConsumer<Context>>, kafka::FileError> {
+) -> Result<KafkaResult<BaseConsumer<Context>>, FileError> {
     Ok(kafka
         .client_config(owner)?
         // librdkafka assigns only to members of a group; nothing joins it.
