@@ -16,11 +16,12 @@ const PURE: [(&str, &str); 5] = [
 
 /// What a pure crate may name in its own `[dependencies]`: the wire messages
 /// and crates that only compute.
-const PURE_DEPENDENCIES: [&str; 11] = [
+const PURE_DEPENDENCIES: [&str; 12] = [
     "bytes",
     "miniz_oxide",
     "percent-encoding",
     "prost",
+    "psl",
     "returnpath-shared",
     "returnpath-transaction",
     "serde",
@@ -32,17 +33,55 @@ const PURE_DEPENDENCIES: [&str; 11] = [
 
 /// Crates that bring sockets, files, threads, clocks or randomness. None may
 /// stand below a pure crate, however far.
-const IMPURE: [&str; 10] = [
+const IMPURE: [&str; 14] = [
     "getrandom",
+    "hyper",
     "mio",
     "rand",
     "rdkafka",
+    "reqwest",
+    "ring",
     "rumqttc-v5-next",
     "rusqlite",
     "rustix",
+    "rustls",
     "socket2",
     "time",
     "tokio",
+];
+
+/// Our crates, and those of ours that each may use: box and cloud share the
+/// protocol alone, and no core knows another.
+const DIRECTIONS: [(&str, &[&str]); 8] = [
+    ("returnpath-shared", &[]),
+    ("returnpath-delivery", &["returnpath-shared"]),
+    ("returnpath-slots", &["returnpath-shared"]),
+    (
+        "returnpath-agent",
+        &[
+            "returnpath-delivery",
+            "returnpath-shared",
+            "returnpath-slots",
+        ],
+    ),
+    ("returnpath-transaction", &[]),
+    (
+        "returnpath-decision",
+        &["returnpath-shared", "returnpath-transaction"],
+    ),
+    (
+        "returnpath-refinery",
+        &["returnpath-shared", "returnpath-transaction"],
+    ),
+    (
+        "returnpath-collector",
+        &[
+            "returnpath-decision",
+            "returnpath-refinery",
+            "returnpath-shared",
+            "returnpath-transaction",
+        ],
+    ),
 ];
 
 /// What `cargo metadata` says about the workspace, without the network.
@@ -182,6 +221,27 @@ fn only_tests_depend_on_the_tests() {
                 dependency["name"] != "returnpath-tests",
                 "{} depends on the tests",
                 package["name"]
+            );
+        }
+    }
+}
+
+#[test]
+fn our_crates_use_each_other_in_one_direction() {
+    let metadata = metadata();
+    for package in members(&metadata) {
+        let name = text(&package["name"]);
+        let directions = DIRECTIONS.iter().find(|(from, _)| *from == name);
+        // Whatever they are, the tests may use everything.
+        let Some((_, allowed)) = directions else {
+            assert_eq!(name, "returnpath-tests", "{name} has no direction");
+            continue;
+        };
+        for dependency in array(&package["dependencies"]) {
+            let used = text(&dependency["name"]);
+            assert!(
+                !used.starts_with("returnpath-") || allowed.contains(&used),
+                "{name} uses {used}"
             );
         }
     }

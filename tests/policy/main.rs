@@ -9,3 +9,4 @@
 
 mod crates;
 mod files;
+mod modules;
