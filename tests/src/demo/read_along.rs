@@ -20,8 +20,7 @@ use anyhow::{Context as _, anyhow};
 use rdkafka::Message as _;
 use returnpath_collector::{
     audit::Answer,
-    kafka,
-    tail::{Begin, Next, TopicReader, Until},
+    kafka::{self, Begin, Next, TopicReader, Until},
 };
 use returnpath_shared::Stream;
 use tokio::sync::{mpsc, watch};
