@@ -42,6 +42,9 @@ topic write rp/v1/+/decisions
 user collector-b-decide
 topic write rp/v1/+/decisions
 
+user collector-c-decide
+topic write rp/v1/+/decisions
+
 user operator
 topic write rp/v1/+/config
 
