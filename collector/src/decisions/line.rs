@@ -11,7 +11,7 @@ use returnpath_shared::{
 use super::{
     chosen,
     paint::{Paint, Tone},
-    quantity::{moment, price, span_ms, span_us},
+    quantity::{moment, price, span_ms, span_us, time_of_day},
     words::{self, printable},
 };
 
@@ -126,12 +126,12 @@ fn of_decided(decided: &wire::Decided, paint: Paint) -> String {
     let asked = decided.aggregators.iter().filter(|one| one.exclusion == 0);
     let break_id = opportunity(decided).map_or("", |found| found.break_id.as_str());
     format!(
-        "{result}; {} of {} asked, {}; break {}, slot {}",
+        "break {}, slot {} {result}; {} of {} asked in {}",
+        printable(break_id),
+        decided.slot,
         asked.count(),
         decided.aggregators.len(),
         span_us(decided.elapsed_us),
-        printable(break_id),
-        decided.slot,
     )
 }
 
@@ -147,14 +147,20 @@ fn of_progress(progress: &wire::Progress, paint: Paint) -> String {
         | Stage::ThirdQuartile
         | Stage::Skipped => Tone::Strong,
     };
-    let stage = paint.tone(tone, words::stage(progress.stage));
+    let mut text = paint.tone(tone, words::stage(progress.stage));
     if progress.stage() == Stage::Failed {
-        format!("{stage}: VAST error {}", progress.error_code)
+        text += &format!(": VAST error {}", progress.error_code);
     } else if progress.stage() == Stage::Refused {
-        format!("{stage}: {}", printable(&progress.refusal))
-    } else {
-        stage
+        text += &format!(": {}", printable(&progress.refusal));
     }
+    if progress.event_unix_ms != 0 {
+        let at = format!(
+            "  at {} by the box's clock",
+            time_of_day(progress.event_unix_ms)
+        );
+        text += &paint.tone(Tone::Faint, at);
+    }
+    text
 }
 
 /// The box's own words in the opportunity of a decision.
@@ -187,11 +193,11 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "2026-11-21 12:35:07.123  0123456789abcdef0123456789abcdef  box-17  filled by northstar at 7.25 EUR: creative c-77, 30 s; 3 of 4 asked, 201.8 ms; break b-20, slot 1",
+                "2026-11-21 12:35:07.123  0123456789abcdef0123456789abcdef  box-17  break b-20, slot 1 filled by northstar at 7.25 EUR: creative c-77, 30 s; 3 of 4 asked in 201.8 ms",
                 "2026-11-21 12:35:07.131  0123456789abcdef0123456789abcdef  box-17  pushed",
-                "2026-11-21 12:35:07.228  0123456789abcdef0123456789abcdef  box-17  acknowledged",
-                "2026-11-21 12:35:10.301  0123456789abcdef0123456789abcdef  box-17  shown",
-                "2026-11-21 12:35:40.502  0123456789abcdef0123456789abcdef  box-17  completed",
+                "2026-11-21 12:35:07.228  0123456789abcdef0123456789abcdef  box-17  acknowledged  at 12:35:07.168 by the box's clock",
+                "2026-11-21 12:35:10.301  0123456789abcdef0123456789abcdef  box-17  shown  at 12:35:10.120 by the box's clock",
+                "2026-11-21 12:35:40.502  0123456789abcdef0123456789abcdef  box-17  completed  at 12:35:40.100 by the box's clock",
             ]
         );
     }
@@ -201,7 +207,7 @@ mod tests {
         for (record, expected) in [
             (
                 sample::not_filled(wire::NoFill::NoOfferStood),
-                "not filled: no offer stood; 3 of 4 asked, 201.8 ms; break b-20, slot 1",
+                "break b-20, slot 1 not filled: no offer stood; 3 of 4 asked in 201.8 ms",
             ),
             (
                 sample::progress(Stage::Failed, 0, 0),

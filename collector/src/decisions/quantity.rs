@@ -92,6 +92,13 @@ pub fn difference_ms(from_unix_ms: i64, to_unix_ms: i64) -> String {
     format!("{sign}{}", span_ms(to_unix_ms.abs_diff(from_unix_ms)))
 }
 
+/// Where one moment lies from another: `4 s after`, `250 ms before`.
+#[must_use]
+pub fn distance_ms(from_ms: u64, to_ms: u64) -> String {
+    let side = if to_ms < from_ms { "before" } else { "after" };
+    format!("{} {side}", span_ms(to_ms.abs_diff(from_ms)))
+}
+
 /// A price for 1,000 impressions: `7.25 EUR`, `0.001 EUR`.
 #[must_use]
 pub fn price(micros: i64, currency: &str) -> String {
@@ -151,6 +158,8 @@ mod tests {
         }
         assert_eq!(difference_ms(10, 18), "+8 ms");
         assert_eq!(difference_ms(2_000, 500), "-1.5 s");
+        assert_eq!(distance_ms(2_000, 500), "1.5 s before");
+        assert_eq!(distance_ms(500, 2_000), "1.5 s after");
         assert_eq!(
             difference_ms(i64::MIN, i64::MAX),
             format!("+{}", span_ms(u64::MAX))

@@ -7,7 +7,7 @@ use super::Story;
 use crate::decisions::{
     chosen,
     paint::Tone,
-    quantity::{price, span_ms, span_us},
+    quantity::{distance_ms, price, span_ms, span_us},
     words::{self, printable},
 };
 
@@ -165,6 +165,12 @@ fn of_decision(story: &mut Story, decided: &Decided) {
         story.wrong("what the box is sent cannot be decoded");
         return;
     };
+    let refined = decided
+        .opportunity
+        .as_ref()
+        .and_then(|it| it.refined.as_ref());
+    let event = refined.and_then(|it| it.event.as_ref());
+    let signalled_uptime_ms = event.map_or(0, |event| event.uptime_ms);
     match &decision.creative {
         Some(creative) => story.line(
             "to the box",
@@ -180,8 +186,9 @@ fn of_decision(story: &mut Story, decided: &Decided) {
     story.line(
         "expires",
         format_args!(
-            "at uptime {} of boot {:016x}",
-            span_ms(decision.expiry_uptime_ms),
+            "{} the signal, at uptime {} ms of boot {:016x}",
+            distance_ms(signalled_uptime_ms, decision.expiry_uptime_ms),
+            decision.expiry_uptime_ms,
             decision.expiry_boot_id
         ),
     );

@@ -7,17 +7,20 @@ use returnpath_shared::wire::{
 use super::Story;
 use crate::decisions::{
     line::opportunity,
-    quantity::{moment, span_ms},
+    quantity::{distance_ms, moment, span_ms},
     words::{self, printable},
 };
 
 pub(super) fn tell(story: &mut Story, decided: &Decided) {
     story.section("what was known");
-    if let Some(found) = opportunity(decided) {
-        of_opportunity(story, found);
-    }
     let source = decided.opportunity.as_ref();
     let refined = source.and_then(|found| found.refined.as_ref());
+    if let Some(found) = opportunity(decided) {
+        let uptime_ms = refined
+            .and_then(|it| it.event.as_ref())
+            .map(|it| it.uptime_ms);
+        of_opportunity(story, found, uptime_ms.unwrap_or_default());
+    }
     if let Some(refined) = refined {
         of_time(story, refined);
     }
@@ -29,7 +32,7 @@ pub(super) fn tell(story: &mut Story, decided: &Decided) {
     story.line("privacy", words::privacy(decided.privacy));
 }
 
-fn of_opportunity(story: &mut Story, found: &AdOpportunity) {
+fn of_opportunity(story: &mut Story, found: &AdOpportunity, signalled_uptime_ms: u64) {
     let cause = match &found.segmentation {
         Some(signal) => format!(
             "SCTE-35 segmentation type {:#04x}, event {}",
@@ -40,9 +43,10 @@ fn of_opportunity(story: &mut Story, found: &AdOpportunity) {
     story.line(
         "break",
         format_args!(
-            "{} from uptime {}; {cause}",
+            "{}, begins {} the signal, at uptime {} ms; {cause}",
             span_ms(found.duration_ms.into()),
-            span_ms(found.start_uptime_ms)
+            distance_ms(signalled_uptime_ms, found.start_uptime_ms),
+            found.start_uptime_ms
         ),
     );
     if found.channel.is_some() || found.last_channel.is_some() {
@@ -69,9 +73,8 @@ fn of_time(story: &mut Story, refined: &Refined) {
     story.line(
         "signalled",
         format_args!(
-            "{} UTC ({quality}), uptime {} of boot {:016x}",
+            "{} UTC ({quality}), uptime {uptime_ms} ms of boot {:016x}",
             moment(refined.event_unix_ms),
-            span_ms(uptime_ms),
             refined.boot_id
         ),
     );

@@ -5,7 +5,7 @@ use returnpath_shared::wire::{Decided, DecisionRecord, NoFill, Progress, Stage};
 use super::Story;
 use crate::decisions::{
     paint::Tone,
-    quantity::{difference_ms, time_of_day},
+    quantity::{difference_ms, span_ms, time_of_day},
     words::{self, printable},
 };
 
@@ -28,8 +28,12 @@ pub(super) fn tell(
         let since = start.map_or_else(String::new, |start| difference_ms(start, happened));
         let mut line = meaning(progress);
         if progress.event_unix_ms != 0 {
-            let later = difference_ms(happened, *recorded_unix_ms);
-            line += &format!(" (by the box's clock; recorded {later})");
+            let later_ms = recorded_unix_ms.saturating_sub(happened);
+            // A box whose clock is ahead tells of what is still to come.
+            line += &u64::try_from(later_ms).map_or_else(
+                |_| " (by the box's clock)".to_owned(),
+                |ms| format!(" (by the box's clock; told {} later)", span_ms(ms)),
+            );
         }
         let time = time_of_day(happened);
         story.plain(format_args!("  {time}  {since:>12}  {line}"));
