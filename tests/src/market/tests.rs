@@ -186,6 +186,48 @@ async fn a_dead_one_never_answers_and_one_that_refuses_cannot_be_reached() {
 }
 
 #[tokio::test]
+async fn one_that_holds_keeps_what_it_is_asked_until_it_is_told_how_to_answer() {
+    let stall = Stall::open(Api::Keyed, 1.0).await;
+    let aggregator = stall.aggregator();
+    aggregator.behave(Behaviour::Holds).await.unwrap();
+    let asked = async {
+        wait_until("two to be asked", LIMIT, async || {
+            ensure!(aggregator.counts().asked == 2);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(aggregator.counts().offered, 0);
+        aggregator.behave(Behaviour::Fine).await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(stall.answer(), stall.answer(), asked);
+    assert!(first.status().is_success() && second.status().is_success());
+    assert_eq!(aggregator.counts().offered, 2);
+}
+
+#[tokio::test]
+async fn one_that_cannot_prove_who_it_is_is_believed_by_nobody() {
+    let stall = Stall::open(Api::Keyed, 1.0).await;
+    let aggregator = stall.aggregator();
+    let flaws = Flaw::ALL.map(Behaviour::Shows);
+    for behaviour in flaws.into_iter().chain([Behaviour::NoTls]) {
+        assert!(stall.answer().await.status().is_success());
+        let asked = aggregator.counts().asked;
+        aggregator.behave(behaviour).await.unwrap();
+        // A connection that was just cut may be noticed only in using it.
+        wait_until("the connection to fail", LIMIT, async || {
+            let error = stall.request().send().await.unwrap_err();
+            ensure!(error.is_connect(), "{error:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(aggregator.counts().asked, asked, "{behaviour:?}");
+        aggregator.behave(Behaviour::Fine).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_endless_body_is_sent_as_far_as_it_is_read() {
     for behaviour in [Behaviour::Huge, Behaviour::CompressionBomb] {
         let stall = Stall::open(Api::Query, 1.0).await;

@@ -263,6 +263,49 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_fail_late_and_overlap_stop_as_soon() {
+        for pace_us in [2_000, 20_000, 100_000, 300_000, 600_000, 900_000] {
+            for latency_us in [1_000, 50_000, 300_000, 1_000_000, 3_000_000] {
+                for good_before in [0, 500] {
+                    let mut breaker = Breaker::new(SETTINGS);
+                    run(&mut breaker, SECOND, 10_000, good_before, |_| {
+                        Health::Worked
+                    });
+                    let begin = 100 * SECOND;
+                    let (mut failures, mut first_us, mut stopped_us) = (0, None, None);
+                    // Calls under way, by when they end: the first to begin is
+                    // the first to end.
+                    let mut under_way = alloc::collections::VecDeque::new();
+                    for call in 0..30 * SECOND / pace_us {
+                        let now_us = begin + call * pace_us;
+                        while under_way
+                            .front()
+                            .is_some_and(|(end_us, _)| *end_us <= now_us)
+                        {
+                            let (end_us, ended) = under_way.pop_front().unwrap();
+                            breaker.end(ended, Some(Health::Failed), end_us);
+                            first_us.get_or_insert(end_us);
+                            failures += 1;
+                        }
+                        if !breaker.admits(now_us) {
+                            stopped_us = Some(now_us);
+                            break;
+                        }
+                        breaker.begin(call, now_us);
+                        under_way.push_back((now_us + latency_us, call));
+                    }
+                    let case = (pace_us, latency_us, good_before);
+                    let took_us = stopped_us.unwrap() - first_us.unwrap();
+                    assert!(
+                        failures <= 20 || took_us <= 2 * SECOND,
+                        "{case:?}: {failures} in {took_us} µs"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn half_failing_opens_and_a_tenth_failing_does_not() {
         for (every, opens) in [(2, true), (10, false)] {
             let mut breaker = Breaker::new(SETTINGS);
