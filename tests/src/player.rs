@@ -121,3 +121,23 @@ fn decision(line: &str) -> Option<wire::Decision> {
     let mut line: Value = serde_json::from_str(line).ok()?;
     serde_json::from_value(line.get_mut("decision")?.take()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_read_from_its_line_and_nothing_else_is_one() {
+        let line = r#"{"decision":{"decisionId":"d","deviceId":"box-1","breakId":"b","slot":2}}"#;
+        let read = decision(line).unwrap();
+        assert_eq!((read.decision_id.as_str(), read.slot), ("d", 2));
+        for other in [
+            "",
+            "not json",
+            r#"{"id":"player","status":"following"}"#,
+            r#"{"decision":{"slot":"two"}}"#,
+        ] {
+            assert_eq!(decision(other), None, "{other}");
+        }
+    }
+}

@@ -102,11 +102,12 @@ impl Story {
         text.push('\n');
         let first = self.steps.first().map_or(0, |step| step.unix_ms);
         for step in &self.steps {
-            let what = format!("{:<15}", step.what);
-            let tone = match step.what {
-                "chosen" | "shown" | "completed" => Tone::Good,
-                _ => Tone::Strong,
+            let (indent, tone) = match step.what {
+                "answered" => ("  ", Tone::Strong),
+                "chosen" | "shown" | "completed" => ("", Tone::Good),
+                _ => ("", Tone::Strong),
             };
+            let what = format!("{:<15}", format!("{indent}{}", step.what));
             let line = format!(
                 "  {}  {:>9}  {} {}",
                 paint.tone(Tone::Faint, time_of_day(step.unix_ms)),
@@ -183,7 +184,7 @@ impl Steps {
         for one in asked {
             let after_us = one.asked_after_us.saturating_add(one.latency_us);
             self.push(
-                "  answered",
+                "answered",
                 ms(taken_us.saturating_add_unsigned(after_us)),
                 answer(one, currency),
             );
