@@ -18,9 +18,6 @@ use crate::{
 
 const LEAD_MS: u64 = 300_000;
 
-/// How long the troubled aggregator keeps decide waiting.
-const HOLD: Duration = Duration::from_secs(2);
-
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// From an opportunity to a break that passes while a test waits: many times
@@ -31,9 +28,22 @@ const MISSED_LEAD_MS: u64 = 6_000;
 /// never will be, in ms after its expiry.
 const SETTLED_AFTER_MS: u64 = PLAY_GRACE_MS + UPTIME_AHEAD_MAX_MS;
 
-async fn holds(scene: &Scene) -> anyhow::Result<()> {
-    let troubled = scene.market()?.aggregator(TROUBLED)?;
-    troubled.behave(Behaviour::Slow(HOLD)).await
+/// Has decide wait for the troubled aggregator, until it is released or its
+/// deadline passes.
+async fn hold(scene: &Scene) -> anyhow::Result<()> {
+    scene
+        .market()?
+        .aggregator(TROUBLED)?
+        .behave(Behaviour::Holds)
+        .await
+}
+
+async fn release(scene: &Scene) -> anyhow::Result<()> {
+    scene
+        .market()?
+        .aggregator(TROUBLED)?
+        .behave(Behaviour::Fine)
+        .await
 }
 
 fn asked(scene: &Scene) -> anyhow::Result<u64> {
@@ -56,12 +66,13 @@ async fn a_box_that_comes_back_and_asks_again_gets_what_was_recorded() -> anyhow
         let _collector = scene.running_collector().await?;
         let mut agent = scene.running_agent("box-1").await?;
         let mut client = scene.client(&agent).await?;
-        holds(scene).await?;
+        hold(scene).await?;
         let opportunity = event::ad_break("break-1", LEAD_MS, &[30_000]);
         client.expect("accepted", &opportunity).await?;
         is_asked(scene, 1).await?;
         // It is decided while the box is away, and pushed to nobody.
         agent.kill()?;
+        release(scene).await?;
         let id = decision_id("box-1", clock::boot_id(), "break-1", 0);
         let first = reached(scene, &id, &[]).await?;
 
@@ -101,11 +112,12 @@ async fn a_link_lost_while_it_is_decided_costs_the_box_no_ad() -> anyhow::Result
         agent.linked().await?;
         let mut client = scene.client(&agent).await?;
         let mut player = Player::follow(&agent).await?;
-        holds(scene).await?;
+        hold(scene).await?;
         let opportunity = event::ad_break("break-1", LEAD_MS, &[30_000]);
         client.expect("accepted", &opportunity).await?;
         is_asked(scene, 1).await?;
         cable.pull();
+        release(scene).await?;
         let id = decision_id("box-1", clock::boot_id(), "break-1", 0);
         let first = reached(scene, &id, &[]).await?;
         assert!(!first.has(Stage::Pushed), "{:?}", first.stages);
@@ -159,12 +171,13 @@ async fn a_box_offline_during_its_break_lets_it_pass_and_has_the_next() -> anyho
         let _collector = scene.running_collector().await?;
         let mut agent = scene.running_agent("box-1").await?;
         let mut client = scene.client(&agent).await?;
-        holds(scene).await?;
+        hold(scene).await?;
         let opportunity = event::ad_break("missed", MISSED_LEAD_MS, &[30_000]);
         client.expect("accepted", &opportunity).await?;
         is_asked(scene, 1).await?;
         let ended = agent.terminate(LIMIT).await?;
         assert!(ended.success(), "{ended}");
+        release(scene).await?;
         let id = decision_id("box-1", clock::boot_id(), "missed", 0);
         let story = reached(scene, &id, &[]).await?;
         let settled_ms = story.decision()?.expiry_uptime_ms + SETTLED_AFTER_MS;
@@ -185,11 +198,21 @@ async fn a_box_offline_during_its_break_lets_it_pass_and_has_the_next() -> anyho
         client.expect("durable", &shown).await?;
         reached(scene, &decision.decision_id, &[Stage::Shown]).await?;
         assert_eq!(player.handed().len(), 1, "{:?}", player.handed());
-        // What it never saw ends in the books too, with the next opportunity:
-        // by then the box has told everything that it could have shown.
+        // What it never saw ends in the books too, with the first opportunity
+        // for which the box has told everything that it could have shown.
+        wait_until("the box to have told everything", LIMIT, async || {
+            let status = agent.status().await?;
+            let held = ["ordinary", "proof"].map(|class| &status["queue"][class]["batches"]);
+            ensure!(held == [0, 0], "{}", status["queue"]);
+            Ok(())
+        })
+        .await?;
+        let last = event::ad_break("last", LEAD_MS, &[30_000]);
+        client.expect("accepted", &last).await?;
         let missed = reached(scene, &id, &[Stage::Expired]).await?;
         assert!(!missed.has(Stage::Shown), "{:?}", missed.stages);
-        assert_eq!(replay(scene).await?, 2);
+        player.decision("last", 0).await?;
+        assert_eq!(replay(scene).await?, 3);
         scene.settle(Losses::None).await
     })
     .await
