@@ -10,14 +10,13 @@ use anyhow::{Context as _, ensure};
 use returnpath_shared::wire::{self, NoFill, Stage};
 use returnpath_tests::{
     agent::Agent, client::Client, collector::Collector, market::Behaviour, player::Player,
-    wait::wait_until,
+    pushes::Pushes, wait::wait_until,
 };
 
 use crate::{
     decided::{Story, reached, replay, stories},
     event,
     market::{self, TROUBLED},
-    pushes::Pushes,
     scene::{Losses, Scene, play},
 };
 
@@ -52,7 +51,7 @@ impl Loop {
             decide: scene.collector("collector-b")?,
             client: scene.client(&agent).await?,
             player: Player::follow(&agent).await?,
-            pushes: Pushes::watch(scene).await?,
+            pushes: Pushes::watch(&scene.mosquitto, &scene.pki).await?,
             agent,
         })
     }
@@ -204,7 +203,7 @@ async fn decide_killed_between_its_record_and_the_push() -> anyhow::Result<()> {
         assert!(!stories(scene).await?[&id].has(Stage::Pushed));
         it.decide.kill()?;
         scene.mosquitto.resume().await?;
-        it.pushes = Pushes::watch(scene).await?;
+        it.pushes = Pushes::watch(&scene.mosquitto, &scene.pki).await?;
         it.decide.start_roles("decide").await?;
         assert_eq!(it.comes_to_its_end(scene, "break-1").await?, 1);
         let asked = scene.market()?.aggregator(TROUBLED)?.counts().asked;

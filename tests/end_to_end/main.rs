@@ -22,7 +22,6 @@ mod kafka_faults;
 mod market;
 mod market_faults;
 mod presence;
-mod pushes;
 mod rejection;
 mod scene;
 mod trust;

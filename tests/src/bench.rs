@@ -12,6 +12,7 @@ pub mod households;
 pub mod intake;
 pub mod load;
 pub mod memory;
+pub mod metrics;
 pub mod opportunities;
 pub mod process_usage;
 pub mod refine;

@@ -20,5 +20,6 @@ pub mod pki;
 pub mod place;
 pub mod player;
 pub mod process;
+pub mod pushes;
 pub mod signer;
 pub mod wait;

@@ -1,6 +1,6 @@
-//! Feeds `rp.opportunities` as refine would, at a rate, and reads what was
-//! decided from `rp.decisions`: for measuring decide where box, broker and
-//! refine are not the question.
+//! Feeds `rp.opportunities` as refine would, in transactions and at a rate, and
+//! reads what was decided from `rp.decisions`: for measuring decide where box,
+//! broker and refine are not the question.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use rdkafka::{
 };
 use returnpath_collector::kafka::partition;
 use returnpath_shared::wire::{self, decision_record::What};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::block_in_place;
 
 const OPPORTUNITIES: &str = "rp.opportunities";
 const DECISIONS: &str = "rp.decisions";
@@ -27,8 +27,15 @@ const DECISIONS: &str = "rp.decisions";
 /// A request to Kafka, on a loaded machine.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 
-/// Opportunities handed to the producer at once when a rate is held.
+/// Pause between two transactions: with the time of a commit they come as those
+/// of refine do while urgent events flow.
 const TICK: Duration = Duration::from_millis(10);
+
+/// Step of waiting for records on their way to Kafka.
+const DELIVERY_STEP: Duration = Duration::from_millis(1);
+
+/// Names the producer's transactions.
+const TRANSACTIONAL_ID: &str = "bench-feed";
 
 /// One slot of this length each.
 const SLOT_MS: u32 = 30_000;
@@ -59,8 +66,10 @@ impl Feed {
         let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
             .set("bootstrap.servers", kafka)
             .set("linger.ms", "1")
-            .set("acks", "all")
+            .set("transactional.id", TRANSACTIONAL_ID)
+            .set("delivery.report.only.error", "true")
             .create()?;
+        producer.init_transactions(REQUEST_LIMIT)?;
         let metadata = producer
             .client()
             .fetch_metadata(Some(OPPORTUNITIES), REQUEST_LIMIT)?;
@@ -75,33 +84,36 @@ impl Feed {
     }
 
     /// Feeds `rate` opportunities a second until the end of `span`; returns how
-    /// many there were.
+    /// many there were. Needs a runtime of several threads: a commit holds one.
     ///
     /// # Errors
     /// When Kafka takes them no longer.
     pub async fn hold(&mut self, rate: u32, span: Duration) -> anyhow::Result<u64> {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let started = Instant::now();
         let mut fed = 0;
         while started.elapsed() < span {
-            ticks.tick().await;
+            tokio::time::sleep(TICK).await;
             let elapsed_us = u64::try_from(started.elapsed().as_micros())?;
             let due = elapsed_us * u64::from(rate) / 1_000_000;
+            if fed == due {
+                continue;
+            }
+            self.producer.begin_transaction()?;
             while fed < due {
                 self.one()?;
                 fed += 1;
             }
+            // As refine waits: the client's own wait looks every 100 ms only.
+            while self.producer.in_flight_count() > 0 {
+                tokio::time::sleep(DELIVERY_STEP).await;
+            }
+            block_in_place(|| self.producer.commit_transaction(REQUEST_LIMIT))?;
         }
-        self.producer.flush(REQUEST_LIMIT)?;
         Ok(fed)
     }
 
     /// Feeds one; waits for nothing.
-    ///
-    /// # Errors
-    /// When the producer's queue is full.
-    pub fn one(&mut self) -> anyhow::Result<()> {
+    fn one(&mut self) -> anyhow::Result<()> {
         let device = format!("ad-box-{}", self.number % self.boxes);
         let opportunity = self.opportunity(&device)?;
         let value = opportunity.encode_to_vec();

@@ -1,6 +1,6 @@
 //! What the kernel counted for a process (proc(5)).
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 
@@ -13,11 +13,33 @@ const TICKS_PER_S: u32 = 100;
 /// # Errors
 /// When the process is gone.
 pub fn cpu_time(process: u32) -> anyhow::Result<Duration> {
-    let path = format!("/proc/{process}/stat");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let (_, time) = stat(Path::new(&format!("/proc/{process}/stat")))?;
+    Ok(time)
+}
+
+/// The same, by the names of the threads that still run.
+///
+/// # Errors
+/// When the process is gone.
+pub fn cpu_by_thread(process: u32) -> anyhow::Result<BTreeMap<String, Duration>> {
+    let folder = format!("/proc/{process}/task");
+    let mut times = BTreeMap::new();
+    for thread in fs::read_dir(&folder).with_context(|| format!("read {folder}"))? {
+        // A thread may end meanwhile.
+        if let Ok((name, time)) = stat(&thread?.path().join("stat")) {
+            *times.entry(name).or_default() += time;
+        }
+    }
+    Ok(times)
+}
+
+/// Name and time of a process or thread.
+fn stat(path: &Path) -> anyhow::Result<(String, Duration)> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let path = path.display();
     // The second field is the program's name in parentheses and may hold
     // spaces; utime and stime are the 14th and 15th.
-    let (_, rest) = text
+    let (head, rest) = text
         .rsplit_once(')')
         .with_context(|| format!("parse {path}"))?;
     let mut fields = rest.split_whitespace().skip(11);
@@ -28,7 +50,11 @@ pub fn cpu_time(process: u32) -> anyhow::Result<Duration> {
             .parse()?)
     };
     let ticks = ticks()? + ticks()?;
-    Ok(Duration::from_secs(1) * ticks / TICKS_PER_S)
+    let (_, name) = head.split_once('(').unwrap_or_default();
+    Ok((
+        name.to_owned(),
+        Duration::from_secs(1) * ticks / TICKS_PER_S,
+    ))
 }
 
 /// Memory of a process, in KiB.
@@ -91,6 +117,8 @@ mod tests {
             sum = sum.wrapping_mul(31).wrapping_add(1);
         }
         assert!(cpu_time(own).unwrap() > started, "{sum}");
+        let by_thread = cpu_by_thread(own).unwrap();
+        assert!(by_thread.values().any(|time| !time.is_zero()));
         let memory = memory(own).unwrap();
         assert!(memory.resident_kib >= memory.anonymous_kib);
         assert!(memory.anonymous_kib > 0);

@@ -3,10 +3,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use returnpath_shared::DeviceId;
 
-use super::load::Load;
+use super::{load::Load, metrics};
 use crate::{
     agent::{Agent, Settings},
     collector::{Collector, Deciding, Surroundings},
@@ -112,38 +112,6 @@ impl Scene {
     /// # Errors
     /// When the collector does not answer.
     pub async fn counter(&self, name: &str) -> anyhow::Result<f64> {
-        sum(&self.collector.metrics().await?, name)
-    }
-}
-
-/// Sums the samples of `name` in the OpenMetrics text; a counter that has not
-/// counted yet may be absent.
-fn sum(metrics: &str, name: &str) -> anyhow::Result<f64> {
-    let mut total = 0.0;
-    for line in metrics.lines() {
-        let is_sample = line
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with(['{', ' ']));
-        if is_sample {
-            let (_, value) = line
-                .rsplit_once(' ')
-                .with_context(|| format!("metric {line:?}"))?;
-            total += value
-                .parse::<f64>()
-                .with_context(|| format!("metric {line:?}"))?;
-        }
-    }
-    Ok(total)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn counters_are_summed_over_their_labels() {
-        let text = "# TYPE a counter\na_total{x=\"1\"} 2\na_total{x=\"2\"} 3\na_total_other 9\nb_total 7\n";
-        for (name, expected) in [("a_total", 5.0), ("b_total", 7.0), ("c_total", 0.0)] {
-            let sum = super::sum(text, name).unwrap();
-            assert!((sum - expected).abs() < f64::EPSILON, "{name}: {sum}");
-        }
+        metrics::sum(&self.collector.metrics().await?, name)
     }
 }

@@ -6,14 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use prost::Message as _;
 use returnpath_shared::wire;
-use returnpath_tests::{mqtt_client::MqttClient, wait::wait_until};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Child,
     sync::watch,
 };
 
-use crate::scene::Scene;
+use crate::{mosquitto::Mosquitto, mqtt_client::MqttClient, pki::DevelopmentPki, wait::wait_until};
 
 /// Who may read along; see the access control of the broker under test.
 const OBSERVER: &str = "observer";
@@ -24,27 +23,32 @@ const PUSH_LIMIT: Duration = Duration::from_secs(90);
 
 /// One message as it was pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pushed {
-    pub(crate) payload: Vec<u8>,
-    pub(crate) decision_id: String,
+pub struct Pushed {
+    /// An encoded `SignedDecision`, as it was sent.
+    pub payload: Vec<u8>,
+    /// What it decides.
+    pub decision: wire::Decision,
 }
 
 /// Reads along until it is dropped, or the broker ends.
-pub(crate) struct Pushes {
+pub struct Pushes {
     seen: watch::Receiver<Vec<Pushed>>,
     _subscriber: Child,
 }
 
 impl Pushes {
     /// Subscribes to the decisions of all boxes.
-    pub(crate) async fn watch(scene: &Scene) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When the broker cannot be reached, or does not take the subscription.
+    pub async fn watch(mosquitto: &Mosquitto, pki: &DevelopmentPki) -> anyhow::Result<Self> {
         let client = MqttClient {
-            port: scene.mosquitto.port(),
-            authority: scene.pki.authority(),
-            identity: Some(scene.pki.device(&OBSERVER.parse()?)?),
+            port: mosquitto.port(),
+            authority: pki.authority(),
+            identity: Some(pki.device(&OBSERVER.parse()?)?),
             client_id: OBSERVER.to_owned(),
         };
-        let log = scene.mosquitto.log()?;
+        let log = mosquitto.log()?;
         let subscribed = |log: &str| log.matches("observer 1 rp/v1/+/decisions").count();
         let before = subscribed(&log);
         let mut subscriber = client.subscribe("rp/v1/+/decisions")?;
@@ -53,7 +57,7 @@ impl Pushes {
             "the observer to be subscribed",
             SUBSCRIBE_LIMIT,
             async || {
-                ensure!(subscribed(&scene.mosquitto.log()?) > before, "it is not");
+                ensure!(subscribed(&mosquitto.log()?) > before, "it is not");
                 Ok(())
             },
         )
@@ -75,7 +79,10 @@ impl Pushes {
     }
 
     /// Waits until `count` messages of one decision have passed.
-    pub(crate) async fn wait_for(&self, decision_id: &str, count: usize) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When they do not.
+    pub async fn wait_for(&self, decision_id: &str, count: usize) -> anyhow::Result<()> {
         wait_until("a push", PUSH_LIMIT, async || {
             let passed = self.of(decision_id).len();
             ensure!(passed >= count, "{passed} of {count}");
@@ -84,10 +91,24 @@ impl Pushes {
         .await
     }
 
-    /// Every message of one decision so far.
-    pub(crate) fn of(&self, decision_id: &str) -> Vec<Pushed> {
+    /// How many messages have passed so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.seen.borrow().len()
+    }
+
+    /// Messages from the `passed`-th on.
+    #[must_use]
+    pub fn since(&self, passed: usize) -> Vec<Pushed> {
         let seen = self.seen.borrow();
-        let of_decision = |pushed: &&Pushed| pushed.decision_id == decision_id;
+        seen.get(passed..).unwrap_or_default().to_vec()
+    }
+
+    /// Every message of one decision so far.
+    #[must_use]
+    pub fn of(&self, decision_id: &str) -> Vec<Pushed> {
+        let seen = self.seen.borrow();
+        let of_decision = |pushed: &&Pushed| pushed.decision.decision_id == decision_id;
         seen.iter().filter(of_decision).cloned().collect()
     }
 }
@@ -100,8 +121,5 @@ fn pushed(hexadecimal: &str) -> Option<Pushed> {
         .collect::<Option<Vec<u8>>>()?;
     let signed = wire::SignedDecision::decode(&payload[..]).ok()?;
     let decision = wire::Decision::decode(signed.decision).ok()?;
-    Some(Pushed {
-        payload,
-        decision_id: decision.decision_id,
-    })
+    Some(Pushed { payload, decision })
 }
