@@ -7,14 +7,21 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use returnpath_agent::clock;
 use returnpath_shared::wire::{self, NoFill, Stage};
 use returnpath_tests::{
-    agent::Agent, client::Client, collector::Collector, market::Behaviour, player::Player,
-    pushes::Pushes, wait::wait_until,
+    agent::Agent,
+    client::Client,
+    collector::Collector,
+    kafka::Refusal,
+    market::{Behaviour, Terms},
+    player::Player,
+    pushes::Pushes,
+    wait::wait_until,
 };
 
 use crate::{
-    decided::{Story, reached, replay, stories},
+    decided::{Story, decision_id, reached, replay, stories},
     event,
     market::{self, TROUBLED},
     scene::{Losses, Scene, play},
@@ -23,9 +30,9 @@ use crate::{
 /// Breaks begin so much later that a killed collector's sessions may time out.
 const LEAD_MS: u64 = 300_000;
 
-/// How long the troubled aggregator keeps decide waiting: long enough to act
-/// while it asks, within the deadline of the aggregators under test.
-const HOLD: Duration = Duration::from_secs(1);
+/// How long aggregators have, in ms, and all of them together: while one holds
+/// its answer back, a test does what it came for.
+const DEADLINE_MS: u32 = 10_000;
 
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -44,7 +51,11 @@ struct Loop {
 impl Loop {
     /// Everything but the collectors is running.
     async fn set(scene: &mut Scene) -> anyhow::Result<Self> {
-        scene.open_market(&market::three()).await?;
+        let terms = Terms {
+            deadline_ms: DEADLINE_MS,
+            ..Terms::default()
+        };
+        scene.open_market_on(&market::three(), &terms).await?;
         let agent = scene.running_agent("box-1").await?;
         Ok(Self {
             front: scene.collector("collector-a")?,
@@ -65,14 +76,25 @@ impl Loop {
     /// The box has the decision of `break_id`, shows it, and everyone knows.
     /// Returns what was pushed for it, all of it the same.
     async fn comes_to_its_end(&mut self, scene: &Scene, break_id: &str) -> anyhow::Result<usize> {
+        let decision = self.is_shown(break_id).await?;
+        self.is_known(scene, &decision).await
+    }
+
+    /// The box has the decision of `break_id`, and shows it.
+    async fn is_shown(&mut self, break_id: &str) -> anyhow::Result<wire::Decision> {
         let decision = self.player.decision(break_id, 0).await?.decision;
-        let id = &decision.decision_id;
         let shown = event::ad("KIND_START", &decision);
         self.client.expect("durable", &shown).await?;
+        Ok(decision)
+    }
+
+    /// All that became of a decision that was shown is recorded, once.
+    async fn is_known(&self, scene: &Scene, decision: &wire::Decision) -> anyhow::Result<usize> {
+        let id = &decision.decision_id;
         let all = [Stage::Pushed, Stage::Acknowledged, Stage::Shown];
         let story = reached(scene, id, &all).await?;
         assert_eq!(story.stages.len(), all.len(), "{:?}", story.stages);
-        assert_eq!(story.decision()?, decision);
+        assert_eq!(story.decision()?, *decision);
         let handed = self.player.handed();
         let times = handed.iter().filter(|one| one.decision.decision_id == *id);
         assert_eq!(times.count(), 1, "handed over more than once: {handed:?}");
@@ -111,7 +133,13 @@ async fn stands_in(scene: &Scene, topic: &str, count: usize) -> anyhow::Result<(
 /// Has the troubled aggregator hold its answers back.
 async fn holds(scene: &Scene) -> anyhow::Result<()> {
     let troubled = scene.market()?.aggregator(TROUBLED)?;
-    troubled.behave(Behaviour::Slow(HOLD)).await
+    troubled.behave(Behaviour::Holds).await
+}
+
+/// Has it answer, also those who wait.
+async fn answers(scene: &Scene) -> anyhow::Result<()> {
+    let troubled = scene.market()?.aggregator(TROUBLED)?;
+    troubled.behave(Behaviour::Fine).await
 }
 
 /// Waits until the troubled aggregator has been asked `count` times.
@@ -140,8 +168,7 @@ async fn refine_killed_before_and_after_it_reads_an_opportunity() -> anyhow::Res
         it.decide.start_roles("refine,decide").await?;
         is_asked(scene, 1).await?;
         it.decide.kill()?;
-        let troubled = scene.market()?.aggregator(TROUBLED)?;
-        troubled.behave(Behaviour::Fine).await?;
+        answers(scene).await?;
         it.decide.start_roles("refine,decide").await?;
         it.comes_to_its_end(scene, "break-1").await?;
         ends_well(scene, 1).await
@@ -171,8 +198,8 @@ async fn decide_killed_while_it_asks() -> anyhow::Result<()> {
         let mut it = Loop::set(scene).await?;
         it.front.start_roles("bridge,refine").await?;
         it.decide.start_roles("decide").await?;
-        holds(scene).await?;
         for (turn, break_id) in (1..).zip(["break-1", "break-2"]) {
+            holds(scene).await?;
             it.signal(break_id).await?;
             // Asked once before it is killed, and once after.
             is_asked(scene, 2 * turn - 1).await?;
@@ -181,6 +208,7 @@ async fn decide_killed_while_it_asks() -> anyhow::Result<()> {
             assert_eq!(recorded as u64, turn - 1, "recorded before it was answered");
             it.decide.start_roles("decide").await?;
             is_asked(scene, 2 * turn).await?;
+            answers(scene).await?;
             it.comes_to_its_end(scene, break_id).await?;
         }
         ends_well(scene, 2).await
@@ -199,6 +227,7 @@ async fn decide_killed_between_its_record_and_the_push() -> anyhow::Result<()> {
         is_asked(scene, 1).await?;
         // Recorded it can be, pushed it cannot.
         scene.mosquitto.kill()?;
+        answers(scene).await?;
         let id = only_decision(scene).await?;
         assert!(!stories(scene).await?[&id].has(Stage::Pushed));
         it.decide.kill()?;
@@ -217,13 +246,16 @@ async fn decide_killed_between_its_record_and_the_push() -> anyhow::Result<()> {
 async fn decide_killed_between_the_push_and_its_acknowledgement() -> anyhow::Result<()> {
     play("decide-killed-pushed", async |scene| {
         let mut it = Loop::set(scene).await?;
-        it.front.start_roles("bridge,refine").await?;
+        it.front.start_roles("bridge").await?;
+        let mut refine = scene.collector("collector-c")?;
+        refine.start_roles("refine").await?;
         it.decide.start_roles("decide").await?;
         holds(scene).await?;
         it.signal("break-1").await?;
         is_asked(scene, 1).await?;
-        // What the box answers does not reach Kafka.
-        it.front.kill()?;
+        // What the box answers waits in Kafka, and decide does not hear of it.
+        refine.kill()?;
+        answers(scene).await?;
         let decision = it.player.decision("break-1", 0).await?.decision;
         let id = &decision.decision_id;
         let story = reached(scene, id, &[Stage::Pushed]).await?;
@@ -233,7 +265,7 @@ async fn decide_killed_between_the_push_and_its_acknowledgement() -> anyhow::Res
             it.decide.start_roles("decide").await?;
             it.pushes.wait_for(id, times).await?;
         }
-        it.front.start_roles("bridge,refine").await?;
+        refine.start_roles("refine").await?;
         let pushed = it.comes_to_its_end(scene, "break-1").await?;
         assert!(pushed >= 3, "{pushed}");
         let asked = scene.market()?.aggregator(TROUBLED)?.counts().asked;
@@ -312,13 +344,94 @@ async fn decide_killed_again_and_again_decides_every_slot_once() -> anyhow::Resu
             it.decide.kill()?;
             it.decide.start_roles("decide").await?;
         }
+        let mut shown = Vec::new();
         for round in 0..ROUNDS {
             for number in 0..BREAKS {
-                it.comes_to_its_end(scene, &name(round, number)).await?;
+                shown.push(it.is_shown(&name(round, number)).await?);
             }
+        }
+        for decision in &shown {
+            it.is_known(scene, decision).await?;
         }
         it.agent.check_running()?;
         ends_well(scene, ROUNDS * BREAKS).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_decide_that_slept_through_its_succession_decides_nothing() -> anyhow::Result<()> {
+    play("decide-frozen", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        holds(scene).await?;
+        it.signal("break-1").await?;
+        is_asked(scene, 1).await?;
+        // With a call under way, and an answer that it finds when it wakes.
+        it.decide.freeze();
+        let mut heir = scene.collector("collector-c")?;
+        heir.start_roles("decide").await?;
+        is_asked(scene, 2).await?;
+        answers(scene).await?;
+        it.comes_to_its_end(scene, "break-1").await?;
+        it.decide.thaw();
+        wait_until("both to share the work", STEP_LIMIT, async || {
+            for collector in [&it.decide, &heir] {
+                let partitions = collector.metric("returnpath_decide_partitions").await?;
+                ensure!((1.0..4.0).contains(&partitions), "{partitions} partitions");
+            }
+            Ok(())
+        })
+        .await?;
+        it.signal("break-2").await?;
+        it.comes_to_its_end(scene, "break-2").await?;
+        ends_well(scene, 2).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_decision_that_kafka_does_not_take_is_shown_to_nobody() -> anyhow::Result<()> {
+    play("decide-aborted", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        let topic = scene.topic("decisions");
+        let refusing = scene.kafka.refuse(&topic, Refusal::AllButMarkers).await?;
+        it.signal("break-1").await?;
+        // Undone, read again and asked again, over and over.
+        is_asked(scene, 2).await?;
+        let aborted = "returnpath_decide_transactions_aborted_total";
+        assert!(it.decide.metric(aborted).await? >= 1.0);
+        let id = decision_id("box-1", clock::boot_id(), "break-1", 0);
+        assert_eq!(it.pushes.of(&id), []);
+        scene.kafka.accept(refusing).await?;
+        it.comes_to_its_end(scene, "break-1").await?;
+        ends_well(scene, 1).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn kafka_killed_while_a_decision_is_committed_leaves_one_or_none() -> anyhow::Result<()> {
+    play("decide-kafka-killed", async |scene| {
+        let mut it = Loop::set(scene).await?;
+        it.front.start_roles("bridge,refine").await?;
+        it.decide.start_roles("decide").await?;
+        for break_id in ["break-1", "break-2"] {
+            let asked = scene.market()?.aggregator(TROUBLED)?.counts().asked;
+            holds(scene).await?;
+            it.signal(break_id).await?;
+            is_asked(scene, asked + 1).await?;
+            // It finds nobody who could tell what became of its commit.
+            scene.kafka.freeze();
+            answers(scene).await?;
+            scene.kafka.kill()?;
+            scene.kafka.resume().await?;
+            it.comes_to_its_end(scene, break_id).await?;
+        }
+        ends_well(scene, 2).await
     })
     .await
 }
@@ -332,7 +445,7 @@ async fn an_opportunity_found_too_late_expires_with_a_record() -> anyhow::Result
         it.client.expect("accepted", &opportunity).await?;
         stands_in(scene, "opportunities", 1).await?;
         wait_until("the slot to be past", STEP_LIMIT, async || {
-            let now = returnpath_agent::clock::uptime_ms();
+            let now = clock::uptime_ms();
             let start: u64 = opportunity["adOpportunity"]["startUptimeMs"]
                 .as_str()
                 .context("its start")?
