@@ -1,4 +1,7 @@
 //! Runs `target::batch` under libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| returnpath_fuzz::target::batch::run(data));
+libfuzzer_sys::fuzz_target!(
+    init: returnpath_fuzz::write_seeds("batch"),
+    |input: &[u8]| returnpath_fuzz::target::batch::run(input)
+);

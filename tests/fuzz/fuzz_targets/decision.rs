@@ -1,4 +1,7 @@
 //! Runs `target::decision` under libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| returnpath_fuzz::target::decision::run(data));
+libfuzzer_sys::fuzz_target!(
+    init: returnpath_fuzz::write_seeds("decision"),
+    |input: &[u8]| returnpath_fuzz::target::decision::run(input)
+);

@@ -1,4 +1,7 @@
 //! Runs `target::receipt` under libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| returnpath_fuzz::target::receipt::run(data));
+libfuzzer_sys::fuzz_target!(
+    init: returnpath_fuzz::write_seeds("receipt"),
+    |input: &[u8]| returnpath_fuzz::target::receipt::run(input)
+);

@@ -1,4 +1,7 @@
 //! Runs `target::topic` under libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| returnpath_fuzz::target::topic::run(data));
+libfuzzer_sys::fuzz_target!(
+    init: returnpath_fuzz::write_seeds("topic"),
+    |input: &[u8]| returnpath_fuzz::target::topic::run(input)
+);

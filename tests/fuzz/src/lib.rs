@@ -32,4 +32,25 @@ mod script;
 mod seed;
 pub mod target;
 
+use std::{env, fs, path::Path};
+
 pub use target::{TARGETS, Target};
+
+/// Names a folder for the seeds of the target that is run.
+const SEEDS_VARIABLE: &str = "RETURNPATH_FUZZ_SEEDS";
+
+/// Writes the seeds of a target where libFuzzer is about to look for inputs,
+/// if it was told to.
+///
+/// # Panics
+/// When it cannot.
+pub fn write_seeds(target: &str) {
+    let Some(folder) = env::var_os(SEEDS_VARIABLE) else {
+        return;
+    };
+    let mut targets = TARGETS.iter();
+    let target = targets.find(|known| known.name == target).unwrap();
+    for (number, seed) in (target.seeds)().into_iter().enumerate() {
+        fs::write(Path::new(&folder).join(format!("seed-{number}")), seed).unwrap();
+    }
+}

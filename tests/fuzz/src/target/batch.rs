@@ -87,7 +87,8 @@ fn good(batch: &Batch) {
     }
 }
 
-/// All kinds of events in one batch, packed and not; a bomb.
+/// All kinds of events in one batch, packed and not; bombs: one that unpacks to
+/// too much, and one that holds nothing but empty events.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let batch = seed::batch(3, seed::events());
@@ -95,6 +96,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let packed = pack(&batch).unwrap();
     assert_eq!(packed.codec, Codec::Deflate);
     let bomb = compress_to_vec(&vec![0; UNPACKED_BYTES_MAX + 1], 9);
+    let empty_events = compress_to_vec(&[0x1a, 0].repeat(UNPACKED_BYTES_MAX / 2), 9);
     let one = seed::batch(1, seed::events().split_off(7)).encode_to_vec();
     let with = |codec: Codec, bytes: &[u8]| {
         let codec = u8::try_from(codec as i32 + 1).unwrap();
@@ -106,6 +108,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         with(Codec::Identity, &[]),
         with(Codec::Deflate, &packed.bytes),
         with(Codec::Deflate, &bomb),
+        with(Codec::Deflate, &empty_events),
         with(Codec::Unspecified, &plain),
     ]
 }

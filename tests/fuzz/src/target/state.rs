@@ -91,12 +91,12 @@ fn refine(owner: u8, key: &[u8], value: &[u8]) {
     let written = |partition: &Partition| {
         let mut out = Output::new();
         partition.snapshot(&mut out);
-        let records = out.records();
-        let record = |it: refinery::Record<'_>| {
+        let mut written = BTreeMap::new();
+        for it in out.records() {
             let key = (it.destination, it.key.to_vec());
-            (key, it.value.unwrap().to_vec())
-        };
-        records.map(record).collect::<BTreeMap<_, _>>()
+            written.insert(key, it.value.unwrap().to_vec());
+        }
+        written
     };
     let first = written(&partition);
     let mut again = Partition::new();
