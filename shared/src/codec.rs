@@ -92,8 +92,9 @@ pub fn pack_encoded(encoded: Vec<u8>) -> Packed {
     }
 }
 
-/// Unpacks and decodes a batch, never taking more memory than
-/// [`UNPACKED_BYTES_MAX`] for it. Says nothing about what is inside.
+/// Unpacks and decodes a batch, never from more than [`UNPACKED_BYTES_MAX`] of
+/// encoded bytes; decoded, nothing but empty events can take many times
+/// as much for a moment. Says nothing about what is inside.
 ///
 /// # Errors
 /// When the codec is unknown, or the bytes do not unpack within the limit.
