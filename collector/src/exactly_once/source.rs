@@ -287,6 +287,12 @@ impl Source {
         self.assigned.group_metadata()
     }
 
+    /// Whether the group has given our partitions to others without asking us;
+    /// true until that is answered.
+    pub(super) fn has_lost_partitions(&self) -> bool {
+        self.assigned.assignment_lost()
+    }
+
     /// The next record at hand; of the assigned input only where told that it
     /// has room.
     pub(super) fn next(
