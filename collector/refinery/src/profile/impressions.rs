@@ -47,6 +47,24 @@ impl Impressions {
         self.encoded.as_deref().unwrap_or_default()
     }
 
+    /// Those that a profile was written with, in their order: taken as they
+    /// stand, because a node that takes a partition over reads those of every
+    /// box. In any other order they come one by one.
+    pub(super) fn restored(impressions: &[Impression<'_>]) -> Self {
+        if !are_in_order(impressions) {
+            return impressions.iter().fold(Self::NONE, |kept, impression| {
+                kept.with(impression).unwrap_or(kept)
+            });
+        }
+        let mut encoded = Vec::with_capacity(impressions.len() * FIELD_BYTES);
+        for impression in impressions {
+            put_impression(&mut encoded, impression);
+        }
+        Self {
+            encoded: (!encoded.is_empty()).then(|| encoded.into()),
+        }
+    }
+
     /// With one more; `None` when that is no news.
     pub(super) fn with(&self, impression: &Impression<'_>) -> Option<Self> {
         let rank = impression.rank();
@@ -98,6 +116,20 @@ impl Impressions {
             Kept::read(field, value.bytes().ok()?)
         })
     }
+}
+
+/// Whether [`Impressions`] keeps them so.
+fn are_in_order(impressions: &[Impression<'_>]) -> bool {
+    let is_behind = |later: &Impression<'_>, earlier: &Impression<'_>| {
+        (earlier.rank(), earlier.decision_id) < (later.rank(), later.decision_id)
+    };
+    let is_alone = |(place, one): (usize, &Impression<'_>)| {
+        let mut earlier = impressions.iter().take(place);
+        !earlier.any(|other| other.decision_id == one.decision_id)
+    };
+    impressions.len() <= IMPRESSIONS_MAX
+        && impressions.is_sorted_by(is_behind)
+        && impressions.iter().enumerate().all(is_alone)
 }
 
 impl<'a> Kept<'a> {
@@ -166,25 +198,38 @@ mod tests {
     /// A decision, when it was shown, and the event that told it.
     type Told = (u8, i64, u64);
 
-    fn after(told: &[Told]) -> Vec<(String, i64)> {
-        let mut impressions = Impressions::NONE;
-        for (decision, shown_unix_ms, ordinal) in told {
-            let next = impressions.with(&Impression {
-                decision_id: &format!("decision-{decision}"),
-                creative_id: &"c".repeat(usize::from(*decision)),
-                shown_unix_ms: *shown_unix_ms,
-                channel: None,
-                moment: Moment {
-                    epoch: Epoch {
-                        incarnation: Incarnation::new(9).unwrap(),
-                        start: 1,
-                    },
-                    ordinal: Ordinal(*ordinal),
+    fn impression((_, shown_unix_ms, ordinal): Told, decision_id: &str) -> Impression<'_> {
+        Impression {
+            decision_id,
+            creative_id: decision_id,
+            shown_unix_ms,
+            channel: None,
+            moment: Moment {
+                epoch: Epoch {
+                    incarnation: Incarnation::new(9).unwrap(),
+                    start: 1,
                 },
-            });
+                ordinal: Ordinal(ordinal),
+            },
+        }
+    }
+
+    /// Of different lengths.
+    fn decision_id(decision: u8) -> String {
+        format!("decision-{decision}").repeat(usize::from(decision % 3) + 1)
+    }
+
+    fn kept(told: &[Told]) -> Impressions {
+        let mut impressions = Impressions::NONE;
+        for told in told {
+            let next = impressions.with(&impression(*told, &decision_id(told.0)));
             impressions = next.unwrap_or(impressions);
         }
-        let profile = DeviceProfile::decode(impressions.encoded()).unwrap();
+        impressions
+    }
+
+    fn after(told: &[Told]) -> Vec<(String, i64)> {
+        let profile = DeviceProfile::decode(kept(told).encoded()).unwrap();
         let recent = profile.recent_impressions.into_iter();
         recent
             .map(|kept| (kept.decision_id, kept.shown_unix_ms))
@@ -205,7 +250,7 @@ mod tests {
         latest.truncate(IMPRESSIONS_MAX);
         let named = latest.into_iter();
         named
-            .map(|(decision, shown_unix_ms, _)| (format!("decision-{decision}"), shown_unix_ms))
+            .map(|(decision, shown_unix_ms, _)| (decision_id(decision), shown_unix_ms))
             .collect()
     }
 
@@ -223,6 +268,25 @@ mod tests {
         ) {
             prop_assert_eq!(after(&told), expected(&told));
             prop_assert_eq!(after(&shuffled), expected(&told));
+        }
+
+        #[test]
+        fn what_is_restored_is_what_comes_of_one_after_the_other(
+            told in prop::collection::vec((0_u8..12, 0_i64..4, 1_u64..4), 0..20),
+            in_order in any::<bool>(),
+        ) {
+            let mut told: Vec<Told> = told;
+            if in_order {
+                told.sort_by_key(|told| {
+                    let rank = (told.1, told.2, decision_id(told.0).into_bytes());
+                    core::cmp::Reverse(rank)
+                });
+                told.dedup();
+            }
+            let ids: Vec<String> = told.iter().map(|told| decision_id(told.0)).collect();
+            let pairs = told.iter().zip(&ids);
+            let impressions: Vec<_> = pairs.map(|(told, id)| impression(*told, id)).collect();
+            prop_assert_eq!(Impressions::restored(&impressions), kept(&told));
         }
     }
 

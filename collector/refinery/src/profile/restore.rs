@@ -1,10 +1,12 @@
 //! Reads a profile back from `device.proto`.
 
-use alloc::{string::String, sync::Arc};
+use alloc::{string::String, sync::Arc, vec::Vec};
 
 use returnpath_shared::{Epoch, Ordinal, wire};
 
-use super::{Channel, Facts, Impression, Moved, Profile, ViewedChannel, viewing::Viewing};
+use super::{
+    Channel, Facts, Impression, Impressions, Moved, Profile, ViewedChannel, viewing::Viewing,
+};
 use crate::{
     limit::{IMPRESSIONS_MAX, VIEWED_BEFORE_MAX},
     order::Moment,
@@ -53,22 +55,23 @@ impl Profile {
                 boot_id: profile.boot_id,
             }));
         }
-        for kept in profile.recent_impressions.iter().take(IMPRESSIONS_MAX) {
-            let moment = moment(kept.moment, "recent_impressions.moment")?
-                .ok_or(rule("recent_impressions.moment"))?;
-            let impression = Impression {
-                decision_id: &kept.decision_id,
-                creative_id: &kept.creative_id,
-                shown_unix_ms: kept.shown_unix_ms,
-                channel: channel(kept.channel.clone(), "recent_impressions.channel")?,
-                moment,
-            };
-            if let Some(impressions) = this.impressions.with(&impression) {
-                this.impressions = impressions;
-            }
-        }
+        let recent = profile.recent_impressions.iter().take(IMPRESSIONS_MAX);
+        let recent: Result<Vec<_>, _> = recent.map(impression).collect();
+        this.impressions = Impressions::restored(&recent?);
         Ok(this)
     }
+}
+
+fn impression(kept: &wire::Impression) -> Result<Impression<'_>, RestoreError> {
+    let moment = moment(kept.moment, "recent_impressions.moment")?
+        .ok_or(rule("recent_impressions.moment"))?;
+    Ok(Impression {
+        decision_id: &kept.decision_id,
+        creative_id: &kept.creative_id,
+        shown_unix_ms: kept.shown_unix_ms,
+        channel: channel(kept.channel.clone(), "recent_impressions.channel")?,
+        moment,
+    })
 }
 
 impl Viewing {
