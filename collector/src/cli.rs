@@ -134,9 +134,11 @@ pub fn main() -> ExitCode {
 
 fn act(command: Command, path: &Path) -> anyhow::Result<ExitCode> {
     // Roles that block or burn keep threads of their own; what runs here is
-    // signals, the admin listener and short commands.
+    // signals, the admin listener, short commands, and the calls and pushes of
+    // decide. One thread has time for thousands of these a second, and a second
+    // one would mostly be woken in vain.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .thread_name("main")
         .enable_all()
         .build()

@@ -62,6 +62,11 @@ const OPPORTUNITIES_QUEUE_KBYTES: u32 = 8_192;
 /// The same for ad events, which nobody waits for.
 const ADS_QUEUE_KBYTES: u32 = 4_096;
 
+/// How long a decision waits for others, in ms, while they keep coming: what is
+/// asked at once is answered within about as much, and of the 5 ms that our own
+/// part of a decision may take the rest is left for work.
+const URGENT_HOLD_MS: u64 = 3;
+
 /// Why the role ended unasked.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -147,6 +152,7 @@ fn terms(
         role: "decide",
         group,
         transaction_timeout,
+        urgent_hold_ms: URGENT_HOLD_MS,
         inputs: [
             InputTopic {
                 topic: names.opportunities.clone(),

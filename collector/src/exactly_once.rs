@@ -114,6 +114,9 @@ pub(crate) struct Terms {
     /// aborted by Kafka; readers of committed records wait as long for a
     /// collector that died.
     pub(crate) transaction_timeout: Duration,
+    /// How long an urgent event waits for others, in ms, while records keep
+    /// coming: see `cadence`.
+    pub(crate) urgent_hold_ms: u64,
     /// What is read, by [`Input`] as index.
     pub(crate) inputs: [InputTopic; Input::ALL.len()],
     /// Compacted topics that hold all that the role remembers. Read one after

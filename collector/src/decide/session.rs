@@ -23,8 +23,8 @@ mod own_time;
 use std::{collections::BTreeSet, error::Error, mem, sync::Arc, time::Duration};
 
 use returnpath_decision::{
-    Answer, Call, Destination, Gates, InputRecord, Lent, Output, Partition, Pseudonyms, Push,
-    Request, Settings, Signer,
+    Answer, Call, Destination, Ended, Gates, InputRecord, Lent, Output, Partition, Pseudonyms,
+    Push, Request, Settings, Signer,
 };
 use tokio::runtime::Handle;
 
@@ -156,32 +156,25 @@ impl<A: Aggregators, B: Boxes> Deciding<A, B> {
         } else {
             Stand::Pending
         };
-        for call in calls {
-            self.make(owned.number, call);
-        }
+        self.make(owned.number, calls);
         stand
     }
 
-    /// Makes a call, on the runtime; its end comes back as news.
-    fn make(&self, partition: i32, call: Call) {
+    /// Makes calls, on the runtime; their ends come back as news.
+    fn make(&self, partition: i32, calls: Vec<Call>) {
+        if calls.is_empty() {
+            return;
+        }
         let aggregators = Arc::clone(&self.aggregators);
         let letterbox = self.letterbox.for_answers();
         let clock = self.clock;
-        let deadline = Duration::from_millis(call.deadline_ms.into());
+        // Only the first crosses over to the runtime: each time wakes it.
         self.runtime.spawn(async move {
-            let sent_us = clock.now_us();
-            let answer = aggregators
-                .call(call.id.aggregator, call.request, deadline)
-                .await;
-            letterbox.answered(
-                partition,
-                returnpath_decision::Ended {
-                    call: call.id,
-                    answer,
-                    sent_us,
-                    ended_us: clock.now_us(),
-                },
-            );
+            for call in calls {
+                let ended = ask(Arc::clone(&aggregators), call, clock);
+                let letterbox = letterbox.clone();
+                tokio::spawn(async move { letterbox.answered(partition, ended.await) });
+            }
         });
     }
 
@@ -208,6 +201,21 @@ impl<A: Aggregators, B: Boxes> Deciding<A, B> {
                 self.state.gates.under_way(aggregator),
             );
         }
+    }
+}
+
+/// Makes one call, to its end.
+async fn ask<A: Aggregators>(aggregators: Arc<A>, call: Call, clock: Clock) -> Ended {
+    let deadline = Duration::from_millis(call.deadline_ms.into());
+    let sent_us = clock.now_us();
+    let answer = aggregators
+        .call(call.id.aggregator, call.request, deadline)
+        .await;
+    Ended {
+        call: call.id,
+        answer,
+        sent_us,
+        ended_us: clock.now_us(),
     }
 }
 
@@ -343,13 +351,13 @@ impl<A: Aggregators, B: Boxes> Work for Deciding<A, B> {
     }
 
     fn changes(&mut self, owned: &Owned, writer: &mut Writer<'_>) {
-        self.state.confirmations.begin(self.clock.now_us());
         let out = &mut self.state.out;
         out.clear();
         owned.core.changes(out);
         for record in out.records() {
             writer.write(&self.names.decide_state, record.key, record.value);
         }
+        self.state.confirmations.begin(self.clock.now_us());
     }
 
     fn committed(&mut self, owned: &mut Owned) {

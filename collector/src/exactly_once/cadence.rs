@@ -7,13 +7,17 @@
 //!
 //! So an *urgent* event (an opportunity, a decision) shortens the transaction
 //! that it is in: while nothing else is at hand it ends at once, and while
-//! records keep coming it ends [`URGENT_HOLD_MS`] after the event instead of
-//! [`ORDINARY_HOLD_MS`] after its beginning, or, where Kafka is slow, after as
-//! long as the last commit took. What else is in the transaction leaves with
-//! it. The price is their number: up to 30 a second in place of 5 while urgent
-//! events flow, each with its requests and markers, paid by Kafka's brokers
-//! first and the same for one event or a thousand; and nobody reads on while
-//! a commit is under way, so their number is bounded by Kafka's own pace.
+//! records keep coming it ends as long after the event as the role says
+//! (`Terms::urgent_hold`), instead of [`ORDINARY_HOLD_MS`] after its beginning.
+//! Where Kafka is slow, that is at least a quarter of what the last commit
+//! took: a fifth of the time goes into work then, at least, and a slow Kafka
+//! does not turn into a queue that makes every event late. What else is in the
+//! transaction leaves with it.
+//!
+//! The price is their number: some 60 a second in place of 5 while urgent events
+//! flow, each with its requests and markers, paid by Kafka's brokers first and
+//! the same for one event or a thousand; and nobody reads on while a commit is
+//! under way, so their number is bounded by Kafka's own pace.
 
 use returnpath_shared::Urgency;
 
@@ -28,15 +32,9 @@ pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// seconds; 5 transactions a second cost next to nothing.
 pub(super) const ORDINARY_HOLD_MS: u64 = 200;
 
-/// How long an urgent event may wait for others, in ms, while records keep
-/// coming. With the commit itself (10 to 40 ms) and the way to Kafka it leaves
-/// most of the 300 ms between socket and `rp.ads` to the rest. It costs up to
-/// 30 transactions a second instead of 5 while urgent events flow.
-///
-/// Where Kafka takes longer to commit, the wait is as long as the last commit
-/// took: at least half of the time goes into work then, and a slow Kafka does
-/// not turn into a queue that makes every event late.
-pub(super) const URGENT_HOLD_MS: u64 = 10;
+/// The part of the last commit's time that an urgent event waits for others at
+/// least, while records keep coming.
+const COMMIT_PART: u64 = 4;
 
 /// Whether more records are at hand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +44,9 @@ pub(super) enum Supply {
 }
 
 /// The open transaction, and when the last one ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cadence {
+    urgent_hold_ms: u64,
     last_end_ms: Option<u64>,
     last_commit_ms: u64,
     open: Option<Open>,
@@ -62,6 +61,17 @@ struct Open {
 }
 
 impl Cadence {
+    /// Nothing is open. While records keep coming, an urgent event waits this
+    /// long for others.
+    pub(super) fn new(urgent_hold_ms: u64) -> Self {
+        Self {
+            urgent_hold_ms,
+            last_end_ms: None,
+            last_commit_ms: 0,
+            open: None,
+        }
+    }
+
     /// Something was done that belongs to a transaction.
     pub(super) fn add(&mut self, now_ms: u64, urgency: Urgency, records: usize, bytes: usize) {
         let open = self.open.get_or_insert(Open {
@@ -109,7 +119,9 @@ impl Cadence {
             (Supply::Dry, None) => open.since_ms,
         };
         let urgent_ms = open.urgent_since_ms.map(|since_ms| match supply {
-            Supply::Flowing => since_ms + self.last_commit_ms.max(URGENT_HOLD_MS),
+            Supply::Flowing => {
+                since_ms + self.urgent_hold_ms.max(self.last_commit_ms / COMMIT_PART)
+            }
             Supply::Dry => since_ms,
         });
         Some(urgent_ms.map_or(ordinary_ms, |urgent_ms| ordinary_ms.min(urgent_ms)))
@@ -120,10 +132,12 @@ impl Cadence {
 mod tests {
     use super::*;
 
+    const HOLD_MS: u64 = 10;
+
     fn open_at(now_ms: u64, urgency: Urgency, last_end_ms: Option<u64>) -> Cadence {
         let mut cadence = Cadence {
             last_end_ms,
-            ..Cadence::default()
+            ..Cadence::new(HOLD_MS)
         };
         cadence.add(now_ms, urgency, 1, 100);
         cadence
@@ -131,8 +145,9 @@ mod tests {
 
     #[test]
     fn nothing_is_due_while_nothing_was_done() {
-        assert!(!Cadence::default().is_due(u64::MAX, Supply::Dry));
-        assert_eq!(Cadence::default().due_ms(Supply::Dry), None);
+        let cadence = Cadence::new(HOLD_MS);
+        assert!(!cadence.is_due(u64::MAX, Supply::Dry));
+        assert_eq!(cadence.due_ms(Supply::Dry), None);
     }
 
     #[test]
@@ -168,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn slow_commits_are_given_as_much_work_as_they_take_time() {
-        for (commit_ms, due_ms) in [(5, 1_010), (80, 1_080), (5_000, 1_200)] {
-            let mut cadence = Cadence::default();
+    fn slow_commits_are_given_more_work() {
+        for (commit_ms, due_ms) in [(5, 1_010), (40, 1_010), (80, 1_020), (5_000, 1_200)] {
+            let mut cadence = Cadence::new(HOLD_MS);
             cadence.end(900, commit_ms);
             cadence.add(1_000, Urgency::Urgent, 1, 100);
             assert_eq!(cadence.due_ms(Supply::Flowing), Some(due_ms));

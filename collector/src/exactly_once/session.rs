@@ -57,7 +57,7 @@ impl<'work, W: Work> Session<'work, W> {
             sink: Sink::new(worker)?,
             source: Source::new(worker)?,
             partitions: BTreeMap::new(),
-            cadence: Cadence::default(),
+            cadence: Cadence::new(worker.terms.urgent_hold_ms),
             timeout_ms: None,
             transaction_began_ms: None,
             read: Default::default(),

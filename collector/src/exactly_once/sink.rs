@@ -1,6 +1,7 @@
 //! The transactional producer: outputs, changelogs and offsets, all or nothing.
 
 use std::{
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use rdkafka::{
     consumer::ConsumerGroupMetadata,
     error::KafkaError,
     message::DeliveryResult,
-    producer::{BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext},
     types::RDKafkaErrorCode,
 };
 use tracing::{debug, info, warn};
@@ -61,10 +62,13 @@ pub(super) enum Failure {
 }
 
 /// A producer with its transactional id.
+///
+/// Has no thread that serves its events: the one of the client's own kind spins
+/// through the last millisecond of every tenth of a second. They are served
+/// here, at every end of a transaction, and whenever the session has nothing
+/// else to do ([`Sink::serve`]).
 pub(super) struct Sink {
-    /// With a thread of its own that serves its events: an abort waits until
-    /// the records it purged have been told of, and can tell nobody itself.
-    producer: ThreadedProducer<SinkContext>,
+    producer: BaseProducer<SinkContext>,
     is_open: bool,
 }
 
@@ -175,6 +179,11 @@ impl Sink {
         }
     }
 
+    /// Takes note of what Kafka's client has to tell, if anything.
+    pub(super) fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
     fn begin(&mut self) -> Result<(), Failure> {
         if !self.is_open {
             self.producer
@@ -199,7 +208,7 @@ impl Sink {
                     .send_offsets_to_transaction(offsets, group, CALL)
             }))?;
             self.await_deliveries(worker.terms.transaction_timeout);
-            finished(retry(worker, || self.producer.commit_transaction(CALL)))
+            finished(self.served(|producer| retry(worker, || producer.commit_transaction(CALL))))
         });
         match done {
             Ok(()) => {
@@ -215,20 +224,52 @@ impl Sink {
     /// left to the commit, which then says why.
     fn await_deliveries(&self, limit: Duration) {
         let began = Instant::now();
-        while self.producer.in_flight_count() > 0 && began.elapsed() < limit {
+        loop {
+            // What could not be delivered counts as on its way until it was
+            // told of.
+            self.serve();
+            if self.producer.in_flight_count() == 0 || began.elapsed() >= limit {
+                return;
+            }
             thread::park_timeout(DELIVERY_STEP);
         }
+    }
+
+    /// Makes a call that waits for records to be told of, if there are any: an
+    /// abort for those that it purges, a commit for those that did not arrive.
+    fn served<T>(&self, call: impl FnOnce(&BaseProducer<SinkContext>) -> T) -> T {
+        let producer = &self.producer;
+        if producer.in_flight_count() == 0 {
+            return call(producer);
+        }
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let serving = thread::Builder::new().spawn_scoped(scope, || {
+                while !is_done.load(Ordering::Acquire) {
+                    producer.poll(Duration::ZERO);
+                    thread::park_timeout(DELIVERY_STEP);
+                }
+            });
+            if let Err(error) = serving {
+                // The call then waits for its own limit before it is made again.
+                warn!("no thread to serve Kafka's client: {error}");
+                producer.poll(Duration::ZERO);
+            }
+            let result = call(producer);
+            is_done.store(true, Ordering::Release);
+            result
+        })
     }
 
     /// Undoes the open transaction.
     pub(super) fn abort(&mut self, worker: &Worker) -> Result<Ending, Broken> {
         if self.is_open {
-            finished(retry(worker, || self.producer.abort_transaction(CALL))).map_err(
-                |failure| match failure {
-                    Failure::Broken(broken) => broken,
-                    Failure::Abort => Broken("a transaction cannot be aborted".into()),
-                },
-            )?;
+            let aborted =
+                self.served(|producer| retry(worker, || producer.abort_transaction(CALL)));
+            finished(aborted).map_err(|failure| match failure {
+                Failure::Broken(broken) => broken,
+                Failure::Abort => Broken("a transaction cannot be aborted".into()),
+            })?;
             self.is_open = false;
         }
         Ok(Ending::Aborted)

@@ -26,10 +26,10 @@ pub(super) struct Time {
 }
 
 impl Confirmations {
-    /// The open transaction is being ended. To be told once a partition: the
-    /// first counts.
+    /// All that we have to say of a partition in the open transaction is said.
+    /// To be told once a partition: the last counts, from then on it is Kafka's.
     pub(super) fn begin(&mut self, now_us: u64) {
-        self.began_us.get_or_insert(now_us);
+        self.began_us = Some(now_us);
     }
 
     /// Kafka has answered. To be told once a partition: the first counts.
@@ -77,8 +77,8 @@ mod tests {
     fn judge(waits: &[(u64, u64)], waited_us: u64, now_us: u64) -> (u64, u64) {
         let mut confirmations = Confirmations::default();
         for (from_us, to_us) in waits {
+            confirmations.begin(*from_us - 1);
             confirmations.begin(*from_us);
-            confirmations.begin(*from_us + 1);
             confirmations.end(*to_us);
             confirmations.end(*to_us + 1);
         }

@@ -41,6 +41,7 @@ impl<W: Work> Session<'_, W> {
         let Some((input, message)) = source.next(has_room) else {
             worker.health.progressed();
             if supply == Supply::Dry {
+                self.sink.serve();
                 if !self.cadence.is_open() && has_room {
                     for input in Input::ALL {
                         worker.metrics.set_lag(input, 0);
