@@ -199,7 +199,8 @@ async fn a_box_offline_during_its_break_lets_it_pass_and_has_the_next() -> anyho
         reached(scene, &decision.decision_id, &[Stage::Shown]).await?;
         assert_eq!(player.handed().len(), 1, "{:?}", player.handed());
         // What it never saw ends in the books too, with the first opportunity
-        // for which the box has told everything that it could have shown.
+        // for which the box holds nothing of an earlier run: once what was sent
+        // of it has left its flash for good, as it has after a stop in order.
         wait_until("the box to have told everything", LIMIT, async || {
             let status = agent.status().await?;
             let held = ["ordinary", "proof"].map(|class| &status["queue"][class]["batches"]);
@@ -207,6 +208,11 @@ async fn a_box_offline_during_its_break_lets_it_pass_and_has_the_next() -> anyho
             Ok(())
         })
         .await?;
+        let ended = agent.terminate(LIMIT).await?;
+        assert!(ended.success(), "{ended}");
+        agent.start().await?;
+        let mut player = Player::follow(&agent).await?;
+        let mut client = scene.client(&agent).await?;
         let last = event::ad_break("last", LEAD_MS, &[30_000]);
         client.expect("accepted", &last).await?;
         let missed = reached(scene, &id, &[Stage::Expired]).await?;
