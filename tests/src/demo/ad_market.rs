@@ -15,8 +15,8 @@ use crate::{
 const UNRELIABLE: &str = "west";
 
 /// Its rhythm: well for so long, then not.
-const WELL: Duration = Duration::from_secs(8);
-const FAILING: Duration = Duration::from_secs(4);
+const WELL: Duration = Duration::from_secs(13);
+const FAILING: Duration = Duration::from_secs(3);
 
 /// Kafka's mock answers late, so a whole asking may take longer than it would.
 const BUDGET_MS: u32 = 500;

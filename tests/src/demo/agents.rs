@@ -18,7 +18,12 @@ use super::{
 };
 use crate::{
     agent::{self, Agent},
-    fleet::{AdSource, BoxFeed, lineup::Lineup, moment::MINUTE_MS, viewer::Viewer},
+    fleet::{
+        AdSource, BoxFeed,
+        lineup::Lineup,
+        moment::MINUTE_MS,
+        viewer::{Sight, Viewer},
+    },
     pki::DevelopmentPki,
 };
 
@@ -28,12 +33,14 @@ pub(super) const PREFIX: &str = "agent-";
 /// Agents report every 5 s, as they do by default.
 const BATCH_INTERVAL_MS: u32 = 5_000;
 
-/// The few agents show early what a demo is about: their households see most
-/// of a break through, if any do, within this much of the demo's time and at
-/// least of theirs.
-const ADS_SEEN: usize = 4;
-const ADS_WITHIN_MS: u64 = 20_000;
-const ADS_WITHIN_HOUSEHOLD_MS: u64 = 20 * MINUTE_MS;
+/// The few agents show early what a demo is about, and go on showing it: where
+/// there is a household that does, it sees so many ads to their end within so
+/// much of the demo's time.
+const SIGHTS: [(usize, u64); 3] = [(4, 20_000), (12, 120_000), (24, 300_000)];
+
+/// A household that lives slowly is given at least this much of its own time:
+/// breaks are a quarter of an hour and more apart.
+const SIGHT_WITHIN_MS_MIN: u64 = 20 * MINUTE_MS;
 
 /// A clean stop of a process.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
@@ -85,11 +92,13 @@ impl Agents {
         handed: &mpsc::Sender<Handed>,
     ) {
         let (from, speed) = (settings.from, settings.speed);
-        let within_ms = ADS_WITHIN_HOUSEHOLD_MS.max(ADS_WITHIN_MS * u64::from(speed));
-        let span = (from, from.plus_ms(within_ms));
+        let sights = SIGHTS.map(|(ads, within_ms)| Sight {
+            ads,
+            by: from.plus_ms(SIGHT_WITHIN_MS_MIN.max(within_ms * u64::from(speed))),
+        });
         let mut seed = settings.seed;
         for agent in &self.agents {
-            seed = Viewer::seed_that_sees(ADS_SEEN, lineup, seed.wrapping_add(1), span, speed);
+            seed = Viewer::seed_that_sees(&sights, lineup, seed.wrapping_add(1), from, speed);
             let middleware = Middleware {
                 device: agent.device().clone(),
                 socket: agent.socket(),

@@ -19,6 +19,7 @@ use returnpath_shared::wire::{
     Channel, Decision, Event, UserActivity, display, event, power, trick_play, tune,
 };
 
+pub use self::search::Sight;
 use self::{ads::Ads, agenda::Agenda};
 use super::{
     breaks::{self, AdBreak},

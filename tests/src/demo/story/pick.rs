@@ -18,6 +18,9 @@ const WAITING_MAX: usize = 256;
 /// own steps.
 const TOLD_MS: i64 = 10_000;
 
+/// From then on any other is better.
+const OLD_MS: i64 = 60_000;
+
 /// A player was handed a decision.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::demo) struct Handed {
@@ -141,8 +144,10 @@ impl Stories {
         let ended_unix_ms = story.steps.last().map_or(0, |step| step.unix_ms);
         let richness = richness(&facts);
         let is_better = self.told.as_ref().is_none_or(|told| {
+            let age_ms = ended_unix_ms.saturating_sub(told.ended_unix_ms);
             richness > told.richness
-                || richness == told.richness && ended_unix_ms >= told.ended_unix_ms + TOLD_MS
+                || richness == told.richness && age_ms >= TOLD_MS
+                || age_ms >= OLD_MS
         });
         if is_better {
             self.told = Some(Told {
@@ -272,7 +277,8 @@ mod tests {
         assert_eq!(tell(2, plain.clone(), 14_000).as_deref(), Some("d1"));
         assert_eq!(tell(3, plain.clone(), 15_000).as_deref(), Some("d3"));
         assert_eq!(tell(4, rich, 15_001).as_deref(), Some("d4"));
-        assert_eq!(tell(5, plain, 90_000).as_deref(), Some("d4"));
+        assert_eq!(tell(5, plain.clone(), 75_000).as_deref(), Some("d4"));
+        assert_eq!(tell(6, plain, 75_001).as_deref(), Some("d6"));
     }
 
     #[test]

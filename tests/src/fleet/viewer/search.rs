@@ -8,32 +8,47 @@ use super::Viewer;
 use crate::fleet::{lineup::Lineup, moment::Moment};
 
 /// Households looked at. Of those that watch in the evening, one in a few sees
-/// a break through within ten minutes.
-const TRIES: u64 = 200;
+/// a break through within ten minutes, and one in some dozens several in hours.
+const TRIES: u64 = 1_000;
+
+/// What a household is to see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sight {
+    /// At least so many ads shown to their end,
+    pub ads: usize,
+    /// before then.
+    pub by: Moment,
+}
 
 impl Viewer {
     /// The first seed from `seed` on whose household, living at this speed and
-    /// given an ad for every slot, sees `ads` of them to their end before `by`.
-    /// Where nobody does, `seed`.
+    /// given an ad for every slot, has these sights, the earliest first. Where
+    /// nobody does, `seed`.
     #[must_use]
     pub fn seed_that_sees(
-        ads: usize,
+        sights: &[Sight],
         lineup: &Arc<Lineup>,
         seed: u64,
-        (from, by): (Moment, Moment),
+        from: Moment,
         speed: u32,
     ) -> u64 {
         let sees = |seed: &u64| {
             let viewer = Self::new(Arc::clone(lineup), *seed, from);
-            ads_seen(viewer.following_decisions(speed), by) >= ads
+            let mut viewer = viewer.following_decisions(speed);
+            let mut seen = 0;
+            sights.iter().all(|sight| {
+                seen += ads_seen(&mut viewer, sight.by);
+                seen >= sight.ads
+            })
         };
         let mut seeds = (0..TRIES).map(|more| seed.wrapping_add(more));
         seeds.find(sees).unwrap_or(seed)
     }
 }
 
-/// Ads shown to their end before `by`, if every slot is given one at once.
-fn ads_seen(mut viewer: Viewer, by: Moment) -> usize {
+/// Ads shown to their end from where the viewer stands to `by`, if every slot
+/// is given one at once.
+fn ads_seen(viewer: &mut Viewer, by: Moment) -> usize {
     let mut seen = 0;
     while viewer.next_at() <= by {
         for happening in viewer.advance(viewer.next_at()) {
@@ -67,12 +82,17 @@ mod tests {
     fn a_household_that_sees_a_break_through_is_found_from_any_seed() {
         let lineup = Arc::new(Lineup::london().unwrap());
         let from = Moment(20 * HOUR_MS + 5 * MINUTE_MS);
-        let by = from.plus_ms(10 * MINUTE_MS);
-        for seed in 0..50 {
-            let found = Viewer::seed_that_sees(4, &lineup, seed, (from, by), 30);
-            let viewer = Viewer::new(Arc::clone(&lineup), found, from);
-            let seen = ads_seen(viewer.following_decisions(30), by);
-            assert!(seen >= 4, "seed {seed} led to {found}, who sees {seen}");
+        let sights = [(4, 10), (12, 60), (24, 150)].map(|(ads, minutes)| Sight {
+            ads,
+            by: from.plus_ms(minutes * MINUTE_MS),
+        });
+        for seed in 0..20 {
+            let found = Viewer::seed_that_sees(&sights, &lineup, seed, from, 30);
+            for Sight { ads, by } in sights {
+                let viewer = Viewer::new(Arc::clone(&lineup), found, from);
+                let seen = ads_seen(&mut viewer.following_decisions(30), by);
+                assert!(seen >= ads, "seed {seed} led to {found}: {seen} by {by:?}");
+            }
         }
     }
 
@@ -80,8 +100,11 @@ mod tests {
     fn where_nobody_sees_an_ad_the_seed_is_kept() {
         let lineup = Arc::new(Lineup::london().unwrap());
         let from = Moment(20 * HOUR_MS);
-        let at_once = from.plus_ms(1);
-        let found = Viewer::seed_that_sees(1, &lineup, 7, (from, at_once), 30);
+        let at_once = Sight {
+            ads: 1,
+            by: from.plus_ms(1),
+        };
+        let found = Viewer::seed_that_sees(&[at_once], &lineup, 7, from, 30);
         assert_eq!(found, 7);
     }
 }
