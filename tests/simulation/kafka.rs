@@ -5,6 +5,11 @@ use bytes::Bytes;
 use returnpath_collector::kafka::partition;
 use returnpath_shared::{DeviceId, Lane};
 
+/// Records of a compacted topic beyond which Kafka has compacted it before
+/// anyone loads it: to read a world's whole past with each takeover would take
+/// most of the simulation's time.
+const UNCOMPACTED_RECORDS_MAX: usize = 128;
+
 pub(crate) struct Kafka {
     pub(crate) partitions: Vec<Log>,
     /// Takes nothing from bridges before this.
@@ -57,6 +62,13 @@ impl Kafka {
 }
 
 impl Log {
+    /// Before it is loaded.
+    pub(crate) fn compact_where_long(&mut self) {
+        if self.changelog.len().max(self.profiles.len()) > UNCOMPACTED_RECORDS_MAX {
+            self.compact();
+        }
+    }
+
     /// Keeps the last record of each key, as compaction may at any time.
     pub(crate) fn compact(&mut self) {
         for topic in [&mut self.changelog, &mut self.profiles] {

@@ -79,6 +79,7 @@ impl World {
         let mut node = match self.refiners[partition].node.take() {
             Some(node) => node,
             None => {
+                log.compact_where_long();
                 let mut core = Partition::new();
                 for (key, value) in &log.changelog {
                     core.restore(key, value.as_deref())
