@@ -32,9 +32,6 @@ const ANSWER_AFTER: Duration = Duration::from_millis(50);
 /// Seed of the market: the same offers in every run.
 const MARKET_SEED: u64 = 4;
 
-/// Boxes that take turns where decide is fed directly.
-const BOXES: u64 = 5_000;
-
 /// How long an aggregator has, in ms; the default of the collector's example.
 const DEADLINE_MS: u32 = 150;
 

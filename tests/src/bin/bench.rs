@@ -97,6 +97,10 @@ enum What {
         /// Seconds of each run.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// Boxes that take turns. What is remembered of each is bounded, and
+        /// reached the sooner the fewer they are.
+        #[arg(long, default_value_t = 5_000)]
+        boxes: u64,
         /// Runs; each figure is printed.
         #[arg(long, default_value_t = 3)]
         runs: u64,
@@ -207,10 +211,11 @@ async fn main() -> anyhow::Result<ExitCode> {
         What::DecideThroughput {
             rate,
             seconds,
+            boxes,
             runs,
         } => {
             for _ in 0..runs {
-                good &= decide_throughput(rate, Duration::from_secs(seconds)).await?;
+                good &= decide_throughput(boxes, rate, Duration::from_secs(seconds)).await?;
             }
         }
         What::Breaker { rate, runs } => {
@@ -286,13 +291,13 @@ async fn decide_latency(opportunities: usize, load: u32, run: u64) -> anyhow::Re
     Ok(promises(outcome.broke)? && good)
 }
 
-async fn decide_throughput(rate: u32, span: Duration) -> anyhow::Result<bool> {
+async fn decide_throughput(boxes: u64, rate: u32, span: Duration) -> anyhow::Result<bool> {
     let mut scene = Scene::set().await?;
     let market = decide::market(&scene).await?;
-    let outcome = decide::throughput(&mut scene, &market, rate, span).await?;
+    let outcome = decide::throughput(&mut scene, &market, boxes, rate, span).await?;
     let wall_s = outcome.wall.as_secs_f64();
     say(format_args!(
-        "decide at {rate}/s for {} s: {} fed, {} decided in {wall_s:.1} s ({} filled), {} pushed; \
+        "decide at {rate}/s of {boxes} boxes for {} s: {} fed, {} decided in {wall_s:.1} s ({} filled), {} pushed; \
          {} requests on {} connections",
         span.as_secs(),
         outcome.fed,

@@ -7,12 +7,15 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::{BOXES, LIMIT};
+use super::LIMIT;
 use crate::{
     bench::{opportunities::Feed, scene::Scene},
     market::{Behaviour, Market},
     wait::wait_until,
 };
+
+/// Boxes that take turns.
+const BOXES: u64 = 5_000;
 
 /// Good time before it fails: as long as the breaker's window, which then
 /// speaks for the aggregator.

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::ensure;
 
-use super::{BOXES, Broke, LIMIT};
+use super::{Broke, LIMIT};
 use crate::{
     bench::{
         metrics::{Histogram, sum},
@@ -101,13 +101,14 @@ impl Throughput {
     }
 }
 
-/// Feeds `rate` opportunities a second for `span`.
+/// Feeds `rate` opportunities a second of `boxes` boxes for `span`.
 ///
 /// # Errors
 /// When a part does not start, or decisions stay away.
 pub async fn throughput(
     scene: &mut Scene,
     market: &Market,
+    boxes: u64,
     rate: u32,
     span: Duration,
 ) -> anyhow::Result<Throughput> {
@@ -116,7 +117,7 @@ pub async fn throughput(
     let process = scene.collector.process_id()?;
     let kafka = scene.kafka.address();
     let mut decisions = Decisions::read(&kafka)?;
-    let mut feed = Feed::open(&kafka, BOXES)?;
+    let mut feed = Feed::open(&kafka, boxes)?;
     let (warm_rate, warm_span) = WARM_UP;
     let warm = feed.hold(warm_rate, warm_span).await?;
     decided(&mut decisions, &pushes, warm).await?;
