@@ -1,13 +1,20 @@
 use std::{
-    fs,
     io::{Seek as _, SeekFrom, Write as _},
+    path::PathBuf,
 };
 
-use returnpath_delivery::{Durability, Op, Powered, Settled, Uptime};
-use returnpath_shared::{Class, Ordinal, ProofKey, Sequence};
+use returnpath_delivery::{
+    Durability, LedgerRow, Op, Powered, PoweredMark, ProofId, Settled, StartRow, StoredBatch,
+    Uptime,
+};
+use returnpath_shared::{Class, Ordinal, ProofKey, Sequence, wire};
 use rusqlite::Connection;
 
-use super::*;
+use super::{
+    file::QueueFile,
+    worker::{Whose, Worker},
+    *,
+};
 
 mod way_back;
 
@@ -433,12 +440,7 @@ fn bytes_that_rotted_are_not_given_out_and_no_more_is_entrusted_to_the_file() {
     drop(connection);
 
     let open = directory.open(2);
-    let mut worker = Worker {
-        paths: open.paths.clone(),
-        bytes_max: BYTES_MAX,
-        file: open.file,
-        whose: Whose::Known,
-    };
+    let mut worker = Worker::new(open.paths.clone(), BYTES_MAX, open.file);
     let load = |worker: &mut Worker, sequence| {
         let id = batch(epoch, sequence, 300).0.id;
         match worker.carry_out(Request::Load(id)) {
@@ -623,12 +625,7 @@ fn the_queue_of_earlier_runs_is_left_alone_by_a_run_that_could_not_read_it() {
     assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
     let paths = open.paths.clone();
     close(open);
-    let mut worker = Worker {
-        paths,
-        bytes_max: BYTES_MAX,
-        file: None,
-        whose: Whose::Unknown,
-    };
+    let mut worker = Worker::new(paths, BYTES_MAX, None);
     for _ in 0..2 {
         let outcome = worker.carry_out(rebuild(9, &[]));
         assert!(matches!(outcome, Some(Outcome::RebuildFailed)));
@@ -645,12 +642,7 @@ fn a_run_that_began_without_a_file_takes_an_empty_one() {
     let open = directory.open(1);
     let paths = open.paths.clone();
     close(open);
-    let mut worker = Worker {
-        paths,
-        bytes_max: BYTES_MAX,
-        file: None,
-        whose: Whose::Unknown,
-    };
+    let mut worker = Worker::new(paths, BYTES_MAX, None);
     let outcome = worker.carry_out(rebuild(9, &[]));
     assert!(matches!(outcome, Some(Outcome::Rebuilt { .. })));
     worker.carry_out(Request::Close);

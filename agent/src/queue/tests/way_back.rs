@@ -25,12 +25,7 @@ fn config(version: u64) -> StoredConfig {
 }
 
 fn worker(open: OpenQueue) -> Worker {
-    Worker {
-        paths: open.paths,
-        bytes_max: BYTES_MAX,
-        file: open.file,
-        whose: Whose::Known,
-    }
+    Worker::new(open.paths, BYTES_MAX, open.file)
 }
 
 fn bind(worker: &mut Worker, row: SlotRow) -> BindOutcome {
@@ -182,12 +177,7 @@ fn bindings_of_earlier_runs_are_left_alone_by_a_run_that_could_not_read_them() {
     let mut earlier = worker(directory.open(1));
     assert_eq!(bind(&mut earlier, row(0, "a")), BindOutcome::Done);
     earlier.carry_out(Request::Close);
-    let mut blind = Worker {
-        paths: earlier.paths,
-        bytes_max: BYTES_MAX,
-        file: None,
-        whose: Whose::Unknown,
-    };
+    let mut blind = Worker::new(earlier.paths, BYTES_MAX, None);
     let outcome = blind.carry_out(rebuild(9, &[]));
     assert!(
         matches!(outcome, Some(Outcome::RebuildFailed)),
