@@ -23,7 +23,7 @@ pub enum Load {
         /// Where the ads come from that they see.
         ads: AdSource,
     },
-    /// Batches of [`EVENTS_PER_BATCH`] events at this rate, over all boxes.
+    /// Batches of [`EVENTS_PER_BATCH`](super::EVENTS_PER_BATCH) events at this rate, over all boxes.
     Batches {
         /// Batches a second, at least 1.
         per_second: u32,
