@@ -28,8 +28,8 @@ const CALL_SECONDS: [f64; 12] = [
 
 /// Upper bounds of our own time for a decision, in seconds; 5 ms is the most
 /// that 99 of 100 may take.
-const OWN_SECONDS: [f64; 10] = [
-    0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.1, 1.0,
+const OWN_SECONDS: [f64; 12] = [
+    0.000_5, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.025, 0.1, 1.0,
 ];
 
 /// Upper bounds of the time from the opportunity's arrival at the collector to

@@ -41,6 +41,9 @@ const CAP: (u32, u64) = (4, 86_400_000);
 /// Anything that is waited for.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The histogram of our own time for a decision.
+const OWN_TIME: &str = "returnpath_decide_own_seconds";
+
 /// Opens the market, and has the collector ask it.
 ///
 /// # Errors

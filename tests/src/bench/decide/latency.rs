@@ -7,9 +7,11 @@ use returnpath_agent::clock;
 use returnpath_shared::DeviceId;
 use serde_json::{Value, json};
 
-use super::{Broke, LIMIT};
+use super::{Broke, LIMIT, OWN_TIME};
 use crate::{
-    bench::{boxes::Boxes, opportunities::Decisions, scene::Scene, spread::Spread},
+    bench::{
+        boxes::Boxes, metrics::Histogram, opportunities::Decisions, scene::Scene, spread::Spread,
+    },
     client::Client,
     player::Player,
     wait::wait_until,
@@ -42,6 +44,8 @@ pub struct Latencies {
     pub broke: Broke,
     /// Transactions a second of refine and of decide, while it was measured.
     pub transactions_per_s: [f64; 2],
+    /// Own time of a decision, by decide's own histogram.
+    pub own: Histogram,
 }
 
 /// Hands in `count` opportunities of one box, one after another, and takes
@@ -84,6 +88,7 @@ pub async fn latency(
     }
 
     let before = transactions(scene).await?;
+    let own_before = Histogram::read(&scene.collector.metrics().await?, OWN_TIME)?;
     let began = Instant::now();
     let mut spread = Spread::default();
     for (number, pause_ms) in (0..count).zip(PAUSES_MS.into_iter().cycle()) {
@@ -102,6 +107,7 @@ pub async fn latency(
     }
     let wall_s = began.elapsed().as_secs_f64();
     let after = transactions(scene).await?;
+    let own = Histogram::read(&scene.collector.metrics().await?, OWN_TIME)?.since(&own_before);
     if let Some(load) = load {
         if load.is_finished() {
             load.await??;
@@ -124,6 +130,7 @@ pub async fn latency(
         spread,
         broke,
         transactions_per_s: [0, 1].map(|role| (after[role] - before[role]) / wall_s),
+        own,
     })
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::ensure;
 
-use super::{Broke, LIMIT};
+use super::{Broke, LIMIT, OWN_TIME};
 use crate::{
     bench::{
         metrics::{Histogram, sum},
@@ -32,7 +32,6 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// part of the rate.
 const WARM_UP: (u32, Duration) = (50, Duration::from_secs(2));
 
-const OWN_TIME: &str = "returnpath_decide_own_seconds";
 const COMMIT_TIME: &str = "returnpath_decide_commit_seconds";
 const TRANSACTIONS: &str = "returnpath_decide_transactions_committed_total";
 
