@@ -234,7 +234,10 @@ async fn decide_killed_between_its_record_and_the_push() -> anyhow::Result<()> {
         scene.mosquitto.resume().await?;
         it.pushes = Pushes::watch(&scene.mosquitto, &scene.pki).await?;
         it.decide.start_roles("decide").await?;
-        assert_eq!(it.comes_to_its_end(scene, "break-1").await?, 1);
+        // Once more where the box, whose broker was gone too, asks again before
+        // it has it.
+        let pushed = it.comes_to_its_end(scene, "break-1").await?;
+        assert!((1..=2).contains(&pushed), "{pushed}");
         let asked = scene.market()?.aggregator(TROUBLED)?.counts().asked;
         assert_eq!(asked, 1, "what is recorded is not asked for again");
         ends_well(scene, 1).await
