@@ -123,6 +123,8 @@ pub struct QueueConfig {
     pub memory_bytes_max: usize,
     /// When proof is synced.
     pub proof_sync: ProofSync,
+    /// Bound of what reaches the flash in a day, if there is one.
+    pub flash_bytes_per_day_max: Option<u64>,
 }
 
 /// `queue.proof_sync`
@@ -347,6 +349,7 @@ fn queue(section: &mut Section<'_, '_>) -> Option<QueueConfig> {
             _ => None,
         },
     );
+    let flash_bytes_per_day_max = section.integer("flash_bytes_per_day_max", 0, 64 << 30);
     Some(QueueConfig {
         directory: directory?,
         bytes_max: bytes_max?,
@@ -355,6 +358,7 @@ fn queue(section: &mut Section<'_, '_>) -> Option<QueueConfig> {
         flush_interval: Duration::from_secs(flush_interval_s?),
         memory_bytes_max: usize::try_from(memory_bytes_max?).ok()?,
         proof_sync: proof_sync?,
+        flash_bytes_per_day_max: Some(flash_bytes_per_day_max?).filter(|bytes| *bytes > 0),
     })
 }
 

@@ -93,6 +93,7 @@ struct Agent {
     dialling: Dialling,
     timekeeping: Timekeeping,
     health_due: Option<Uptime>,
+    flash_budget_spent: bool,
     stop: Stop,
 }
 
@@ -175,6 +176,11 @@ impl Agent {
                 if outcome != CommitOutcome::Done {
                     warn!(number, ?outcome, "commit did not stand");
                 }
+                let spent = self.delivery.is_flash_budget_spent();
+                if spent && !self.flash_budget_spent {
+                    warn!("the flash budget is spent: ordinary batches stay in memory");
+                }
+                self.flash_budget_spent = spent;
                 self.delivery
                     .handle(Input::Committed { number, outcome }, now);
             }
@@ -182,7 +188,10 @@ impl Agent {
                 number,
                 outcome,
                 took,
-            } => self.decisions.bound(number, outcome, took, now),
+            } => {
+                self.delivery.written_beside(now);
+                self.decisions.bound(number, outcome, took, now);
+            }
             Outcome::ConfigStored { version, outcome } => {
                 self.config_stored(version, outcome, now);
             }

@@ -140,6 +140,7 @@ fn config(random: &mut Random) -> Config {
         resend_after_max: seconds(600),
         proof_ids_max: usize::try_from(bound(256, 2, 8)).unwrap(),
         ordinary_ids_max: usize::try_from(bound(64, 1, 4)).unwrap(),
+        flash_bytes_per_day_max: Some(bound(64 << 20, 100_000, 10_000_000)),
         sync: random.pick(&[
             SyncPolicy::WhenNeeded,
             SyncPolicy::WhenNeeded,

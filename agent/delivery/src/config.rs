@@ -47,6 +47,9 @@ pub struct Config {
     pub resend_after: Duration,
     /// The longest pause between probes when no receipts come.
     pub resend_after_max: Duration,
+    /// Bytes that may reach the flash in a day: past it ordinary batches stay
+    /// in RAM. `None` sets no bound.
+    pub flash_bytes_per_day_max: Option<u64>,
     /// Remembered ids of proof events, also across restarts.
     pub proof_ids_max: usize,
     /// Remembered ids of ordinary events that carry one, in RAM.

@@ -18,6 +18,7 @@ use crate::{
     Acceptance, Answer, BootFacts, ClientToken, CommitOutcome, Config, Effect, FirstAnswer, Input,
     Start, StartRow, Status, StoredBatch, SyncPolicy, Uptime,
     anchors::Anchors,
+    budget::{self, Budget},
     held::{Held, Place},
     jitter::Jitter,
     leaving::Leaving,
@@ -94,6 +95,7 @@ pub struct Delivery {
     window: Window,
     share: Share,
     storage: Storage,
+    budget: Budget,
     leaving: Leaving,
     ledger: Ledger,
     anchors: Anchors,
@@ -146,6 +148,7 @@ impl Delivery {
             ),
             share: Share::new(config.pace.backlog_rate, now),
             storage: Storage::new(),
+            budget: Budget::new(config.flash_bytes_per_day_max, now),
             leaving: Leaving::default(),
             ledger: Ledger::new(start.ledger),
             anchors: Anchors::new(start.anchors),
@@ -322,8 +325,23 @@ impl Delivery {
             window: self.window.limit(),
             ledger_rows: count(self.ledger.len()),
             waiting: count(self.waiting.count()),
+            flash_charged_bytes: self.budget.charged_bytes(),
+            flash_left_bytes: self.budget.bytes_left(now),
+            flash_budget_spent: self.budget.is_spent(now),
             ..self.totals
         }
+    }
+
+    /// Whether the flash budget is spent, and ordinary batches stay in RAM.
+    #[must_use]
+    pub fn is_flash_budget_spent(&self) -> bool {
+        self.budget.is_spent(self.now)
+    }
+
+    /// The shell wrote a row of its own in a commit of its own.
+    pub fn written_beside(&mut self, now: Uptime) {
+        self.now = self.now.max(now);
+        self.budget.charge(budget::COMMIT_BYTES, self.now);
     }
 
     /// The run of the agent that is going on.

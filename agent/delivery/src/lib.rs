@@ -29,6 +29,7 @@
 extern crate alloc;
 
 mod anchors;
+mod budget;
 mod config;
 mod delivery;
 mod effect;

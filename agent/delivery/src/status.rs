@@ -56,6 +56,12 @@ pub struct Status {
     pub commits_synced: u64,
     /// Transactions that failed or were rolled back.
     pub commits_failed: u64,
+    /// Bytes charged to the flash budget.
+    pub flash_charged_bytes: u64,
+    /// Bytes that ordinary batches may still use of it; `None` without a bound.
+    pub flash_left_bytes: Option<u64>,
+    /// Whether it is spent: ordinary batches stay in RAM.
+    pub flash_budget_spent: bool,
     /// Receipts, or parts of them, that named nothing known or made no sense.
     pub receipts_ignored: u64,
     /// Events dropped, by reason.

@@ -71,6 +71,11 @@ fn human(report: &Value) -> String {
     } else {
         " - NO QUEUE FILE"
     };
+    let budget = if at("/flash/budgetSpent") == true {
+        " - BUDGET SPENT"
+    } else {
+        ""
+    };
     let by_reason = |path: &str| {
         let counts = at(path);
         let counts = counts.as_object().into_iter().flatten();
@@ -105,7 +110,7 @@ events     {accepted} accepted, {receipted} receipted, {repeated} repeated, {bus
   refused  {refused}
   dropped  {dropped}
 batches    {sent} sent, {resent} resent, {batches_receipted} receipted
-flash      {written} bytes written, {commits} commits, {synced} of them synced, {failed} failed
+flash      {written} bytes written, {commits} commits, {synced} of them synced, {failed} failed{budget}
 decisions  {decisions_open} open, {decisions_bound} bound, {handed_over} handed over, {decisions_repeated} repeated, {followers} followers{decisions_off}
   refused  {decisions_refused}
 config     {config}

@@ -109,6 +109,9 @@ pub(super) fn status(status: &Status, facts: &Facts<'_>) -> Value {
             "commits": status.commits,
             "commitsSynced": status.commits_synced,
             "commitsFailed": status.commits_failed,
+            "chargedBytes": status.flash_charged_bytes,
+            "budgetLeftBytes": status.flash_left_bytes,
+            "budgetSpent": status.flash_budget_spent,
         },
         "decisions": {
             "taken": facts.way_back.decisions_served,
@@ -191,6 +194,8 @@ pub(super) fn health(
             .map(|(reason, count)| (reason.to_owned(), count))
             .collect(),
         config_version: way_back.config_version,
+        flash_charged_bytes: status.flash_charged_bytes,
+        flash_budget_spent: status.flash_budget_spent,
     };
     Event {
         uptime_ms,

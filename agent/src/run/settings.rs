@@ -63,6 +63,7 @@ pub(super) fn delivery(config: &Config, pace: Pace) -> DeliveryConfig {
         resend_after_prompt: config.link.resend_after_prompt,
         resend_after: config.link.resend_after,
         resend_after_max: config.link.resend_after_max,
+        flash_bytes_per_day_max: config.queue.flash_bytes_per_day_max,
         proof_ids_max: PROOF_IDS_MAX,
         ordinary_ids_max: ORDINARY_IDS_MAX,
     }

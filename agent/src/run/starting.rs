@@ -110,6 +110,7 @@ impl Agent {
             dialling: Dialling::new(reconnect, now),
             timekeeping: Timekeeping::new(trusted, now),
             health_due: config.health_interval.map(|interval| now.plus(interval)),
+            flash_budget_spent: false,
             clients: Clients::default(),
             stop: Stop::default(),
             config,

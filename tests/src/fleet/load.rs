@@ -76,6 +76,8 @@ impl Load {
             resend_after_prompt: Duration::from_secs(5),
             resend_after: Duration::from_secs(45),
             resend_after_max: Duration::from_secs(300),
+            // It has no flash.
+            flash_bytes_per_day_max: None,
             proof_ids_max: 4_096,
             ordinary_ids_max: 256,
         }

@@ -4,7 +4,8 @@
 //! Deletions ride along with any commit and make it a synced one too, so that
 //! what the cloud may forget cannot come back; alone they wait for the flush
 //! interval. While the link is up only what is due is written, since receipts
-//! may make the rest needless; while it is down everything closed goes along.
+//! may make the rest needless; while it is down everything closed goes along,
+//! as far as the flash budget has room for ordinary batches.
 
 use alloc::vec::Vec;
 
@@ -12,7 +13,8 @@ use returnpath_shared::{BatchId, Class, Epoch, Sequence};
 
 use super::{CommitOutcome, Delivery, Drop, Effect, File, First, Link, Phase};
 use crate::{
-    Durability, Op, Settled, StartRow, Uptime, effect::Commit, held::Place, storage::Committing,
+    Durability, Op, Settled, StartRow, Uptime, budget::cost_of, effect::Commit, held::Place,
+    storage::Committing,
 };
 
 impl Delivery {
@@ -102,7 +104,8 @@ impl Delivery {
             .storage
             .ordinary_written_at
             .map_or(Uptime(0), |written| written.plus(interval));
-        Some(oldest.plus(interval).max(not_before))
+        let due = oldest.plus(interval).max(not_before);
+        Some(due.max(self.budget.open_from()))
     }
 
     /// When what only rides along has waited long enough.
@@ -111,7 +114,8 @@ impl Delivery {
         if self.storage.tidy_now || self.leaving.is_full() {
             return Some(since);
         }
-        Some(since.plus(self.config.flush_interval))
+        let due = since.plus(self.config.flush_interval);
+        Some(due.max(self.budget.open_from()))
     }
 
     fn class_of(&self, place: Place) -> Option<Class> {
@@ -124,7 +128,9 @@ impl Delivery {
         let everything = last || self.storage.write_all;
         let proof_due = due(self.proof_due());
         let ordinary_due = due(self.ordinary_due());
-        let ordinary = everything || self.link == Link::Down || ordinary_due;
+        let ordinary = everything
+            || ordinary_due
+            || (self.link == Link::Down && !self.budget.is_spent(self.now));
         // What is about to become due shares the sync.
         let soon = self.now.plus(self.config.group_commit);
 
@@ -184,6 +190,12 @@ impl Delivery {
         });
         ops.push(Op::PoweredPut(self.powered.mark(self.now)));
 
+        let batch_bytes = inserts
+            .iter()
+            .filter_map(|place| self.unwritten.get(*place))
+            .map(|unwritten| unwritten.bytes.len() as u64)
+            .sum();
+        self.budget.charge(cost_of(batch_bytes), self.now);
         let number = self.storage.take_number();
         self.storage.committing = Some(Committing {
             number,
@@ -380,6 +392,9 @@ impl Delivery {
         self.anchors.rewrite();
         self.own.boot_owed = true;
         self.drop_excess_incarnations();
+        let copied = self.held.iter().filter(|view| view.in_file);
+        let copied_bytes = copied.map(|view| u64::from(view.batch.size_bytes)).sum();
+        self.budget.charge(cost_of(copied_bytes), self.now);
         self.storage.rebuilt(self.now);
         self.advance(now);
     }

@@ -35,6 +35,7 @@ pub(crate) fn config() -> Config {
         resend_after_prompt: Duration::from_secs(10),
         resend_after: Duration::from_secs(45),
         resend_after_max: Duration::from_secs(300),
+        flash_bytes_per_day_max: Some(64 << 20),
         proof_ids_max: 64,
         ordinary_ids_max: 64,
     }

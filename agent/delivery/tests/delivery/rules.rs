@@ -141,6 +141,47 @@ fn an_idle_box_is_never_woken() {
     assert!(bench.published.is_empty() && bench.commits.is_empty());
 }
 
+#[test]
+fn past_the_flash_budget_ordinary_batches_stay_in_ram_and_proof_goes_down() {
+    let hour_share = 60 * 1_024;
+    let mut bench = Bench::offline(Config {
+        flash_bytes_per_day_max: Some(24 * hour_share),
+        ..config()
+    });
+    // A commit a minute, of 10 KiB and more each.
+    for _ in 0..12 {
+        bench.accept(tune());
+        bench.pass(60_000);
+    }
+    let status = bench.delivery.status(bench.now);
+    assert!(status.flash_budget_spent, "{status:?}");
+    assert_eq!(status.flash_left_bytes, Some(0));
+    assert!((6..=8).contains(&bench.commits.len()), "{status:?}");
+    assert!(status.ordinary.batches > status.batches_written);
+
+    bench.commits.clear();
+    bench.accept(impression("a"));
+    bench.pass(20);
+    assert_eq!(bench.commits.len(), 1, "proof does not wait");
+    assert!(is_synced(&bench.commits[0]));
+    assert_eq!(inserts(&bench.commits[0]).len(), 1, "and takes none along");
+
+    bench.commits.clear();
+    bench.pass(3_600_000);
+    let status = bench.delivery.status(bench.now);
+    assert_eq!(status.ordinary.batches + 1, status.batches_written);
+    assert!(!status.flash_budget_spent);
+
+    bench.accept(tune());
+    for number in 0..50 {
+        bench.accept(quartile(&number.to_string()));
+        bench.pass(1_000);
+    }
+    assert!(bench.delivery.is_flash_budget_spent());
+    bench.handle(Input::Stop);
+    assert_eq!(bench.delivery.status(bench.now).unflushed_bytes, 0);
+}
+
 // Durability.
 
 #[test]

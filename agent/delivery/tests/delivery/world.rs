@@ -25,6 +25,7 @@ const QUEUE_BYTES_MAX: u64 = 16 * 1024 + 6 * 1024;
 const RAM_BYTES_MAX: usize = 6 * 1024;
 const WINDOW_MAX: u32 = 8;
 const PROOF_IDS_MAX: usize = 16;
+const FLASH_BYTES_PER_DAY_MAX: u64 = 8 << 20;
 
 /// Bytes by which the agent's own events may pass the bound in RAM: they are
 /// never turned away, and bounded by number.
@@ -49,6 +50,8 @@ fn config() -> Config {
         resend_after_prompt: Duration::from_secs(10),
         resend_after: Duration::from_secs(45),
         resend_after_max: Duration::from_secs(300),
+        // Spent every now and then.
+        flash_bytes_per_day_max: Some(FLASH_BYTES_PER_DAY_MAX),
         proof_ids_max: PROOF_IDS_MAX,
         ordinary_ids_max: 16,
     }
