@@ -73,11 +73,18 @@ pub const HOLES_MAX: usize = 256;
 /// forgotten first; what comes for it later is rejected (`RETIRED`).
 pub const RELEASED_HOLES_MAX: usize = 32;
 
-/// Proofs remembered per box to recognise repeats: the last twenty ads with all
-/// that happens to them, while a client repeats within minutes. All are written
-/// with each batch of proofs, so the record stays within 1 KiB. The oldest is
-/// forgotten first.
+/// Proofs of clients remembered per box to recognise repeats: the last twenty
+/// ads with all that happens to them, while a client repeats within minutes. All
+/// are written with each batch of proofs, so the record stays within 1.25 KiB.
+/// The oldest is forgotten first.
 pub const PROOF_KEYS_MAX: usize = 128;
+
+/// What the agent itself told, remembered per box beside the proofs of clients:
+/// it tells an unclean stop and a loss again after each restart until one is
+/// receipted. A box that is offline meanwhile may hold any number of proofs
+/// between two such tellings, but hardly as many restarts. The oldest is
+/// forgotten first.
+pub const OWN_KEYS_MAX: usize = 32;
 
 /// Boots of one box whose clock is remembered, as many as a boot event may
 /// name. The oldest is forgotten first; events of it are then only bounded.

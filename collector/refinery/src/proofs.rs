@@ -5,12 +5,17 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use returnpath_shared::{Kind, ProofKey, wire::ProofState};
 
-use crate::{limit::PROOF_KEYS_MAX, state::RestoreError};
+use crate::{
+    limit::{OWN_KEYS_MAX, PROOF_KEYS_MAX},
+    state::RestoreError,
+};
 
-/// The last proofs of one box. Each is kept as 64 bits, of which the highest
-/// say who may tell such a proof: an application that may send custom events
-/// alone cannot make an impression, or what the agent tells, look like a
-/// repeat. By chance two of [`PROOF_KEYS_MAX`] are alike once in 10^16 proofs.
+/// The last proofs of one box, those of its clients and those of the agent
+/// itself bounded apart: neither makes the others' forgotten. Each is kept as
+/// 64 bits, of which the highest say who may tell such a proof: an application
+/// that may send custom events alone cannot make an impression, or what the
+/// agent tells, look like a repeat. By chance two of [`PROOF_KEYS_MAX`] are
+/// alike once in 10^16 proofs.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Proofs {
     /// Oldest first.
@@ -24,10 +29,22 @@ impl Proofs {
 
     /// Remembers a proof, and forgets the oldest where the bound asks for it.
     pub(crate) fn insert(&mut self, kind: Kind, key: ProofKey) {
-        if self.keys.len() >= PROOF_KEYS_MAX {
-            self.keys.remove(0);
+        self.push(fold(kind, key));
+    }
+
+    fn push(&mut self, key: u64) {
+        let bound = if is_agents_own(key) {
+            OWN_KEYS_MAX
+        } else {
+            PROOF_KEYS_MAX
+        };
+        let alike = |other: &u64| is_agents_own(*other) == is_agents_own(key);
+        if self.keys.iter().copied().filter(alike).count() >= bound
+            && let Some(oldest) = self.keys.iter().position(alike)
+        {
+            self.keys.remove(oldest);
         }
-        self.keys.push(fold(kind, key));
+        self.keys.push(key);
     }
 
     pub(crate) fn to_wire(&self) -> ProofState {
@@ -44,21 +61,30 @@ impl Proofs {
         let (keys, []) = state.keys.as_chunks::<8>() else {
             return Err(RestoreError::Rule { field: "keys" });
         };
-        // A version with a higher bound may have written more.
-        let newest = &keys[keys.len().saturating_sub(PROOF_KEYS_MAX)..];
-        Ok(Self {
-            keys: newest.iter().map(|key| u64::from_le_bytes(*key)).collect(),
-        })
+        // A version with other bounds may have written more.
+        let bound = PROOF_KEYS_MAX + OWN_KEYS_MAX;
+        let mut proofs = Self::default();
+        for key in &keys[keys.len().saturating_sub(bound)..] {
+            proofs.push(u64::from_le_bytes(*key));
+        }
+        Ok(proofs)
     }
 }
 
 const TELLER_BITS: u32 = 2;
 
+/// Teller of what the agent makes itself.
+const AGENT: u64 = 2;
+
+fn is_agents_own(key: u64) -> bool {
+    key >> (u64::BITS - TELLER_BITS) == AGENT
+}
+
 fn fold(kind: Kind, ProofKey(key): ProofKey) -> u64 {
     let teller: u64 = match kind {
         Kind::AdEvent => 0,
         Kind::Consent => 1,
-        Kind::Boot | Kind::Ledger | Kind::UncleanStop => 2,
+        Kind::Boot | Kind::Ledger | Kind::UncleanStop => AGENT,
         Kind::Custom
         | Kind::Tune
         | Kind::ViewingHeartbeat
@@ -92,6 +118,25 @@ mod tests {
         }
         assert!(!proofs.contains(Kind::Consent, key(0)));
         assert!(proofs.contains(Kind::Consent, key(1)));
+        assert_eq!(Proofs::from_wire(&proofs.to_wire()), Ok(proofs));
+    }
+
+    #[test]
+    fn what_the_agent_told_outlives_any_number_of_proofs_of_its_clients() {
+        let mut proofs = Proofs::default();
+        proofs.insert(Kind::UncleanStop, key(0));
+        for number in 1..=2 * PROOF_KEYS_MAX {
+            proofs.insert(Kind::AdEvent, key(number));
+        }
+        assert!(proofs.contains(Kind::UncleanStop, key(0)));
+        for number in 1..=OWN_KEYS_MAX {
+            proofs.insert(Kind::Boot, key(number));
+        }
+        assert!(!proofs.contains(Kind::UncleanStop, key(0)));
+        // Nor does it make its clients' forgotten.
+        for number in PROOF_KEYS_MAX + 1..=2 * PROOF_KEYS_MAX {
+            assert!(proofs.contains(Kind::AdEvent, key(number)), "{number}");
+        }
         assert_eq!(Proofs::from_wire(&proofs.to_wire()), Ok(proofs));
     }
 
