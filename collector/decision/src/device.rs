@@ -109,6 +109,23 @@ impl Known {
         })
     }
 
+    /// Whether whoever restored the one would do what the other does: they
+    /// differ at most in what was pushed.
+    pub(crate) fn leads_to_the_same(&self, other: &Self) -> bool {
+        let Self {
+            open,
+            exposures,
+            finished_number,
+            finished_received_unix_ms,
+        } = self;
+        let mut pairs = open.iter().zip(&other.open);
+        *finished_number == other.finished_number
+            && *finished_received_unix_ms == other.finished_received_unix_ms
+            && open.len() == other.open.len()
+            && pairs.all(|(one, other)| Arc::ptr_eq(one, other) || unpushed(one) == unpushed(other))
+            && *exposures == other.exposures
+    }
+
     /// Appends it as a `DecideState`.
     pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
         for open in &self.open {
@@ -255,6 +272,14 @@ impl Known {
 /// Whether a stage of a decision was recorded.
 pub(crate) fn has_stage(open: &OpenDecision, stage: Stage) -> bool {
     open.stages & bit(stage) != 0
+}
+
+/// A decision without the knowledge that it was pushed.
+fn unpushed(open: &OpenDecision) -> OpenDecision {
+    OpenDecision {
+        stages: open.stages & !bit(Stage::Pushed),
+        ..open.clone()
+    }
 }
 
 /// The bit of a stage in `OpenDecision.stages`.

@@ -313,11 +313,16 @@ impl Partition {
     }
 
     /// Appends the changelog records of the open transaction, one a device.
-    /// Call once, after the last input of the transaction.
+    /// Call once, after the last input of the transaction. That a decision was
+    /// pushed is written with what changes next: half of all changes would be
+    /// that, and who restores a decision without it pushes it once more, which
+    /// it would do all the same until the box has acknowledged it.
     pub fn changes(&self, out: &mut Output) {
         for index in &self.touched {
             let device = &self.devices[*index];
-            if device.known.is_changed() {
+            let known = device.known.get();
+            let committed = device.known.committed();
+            if committed.is_some_and(|committed| !known.leads_to_the_same(committed)) {
                 put_state(device, out);
             }
         }

@@ -15,6 +15,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext},
     types::RDKafkaErrorCode,
 };
+use returnpath_transaction::Records;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -38,6 +39,14 @@ const DELIVERY_STEP: Duration = Duration::from_millis(1);
 /// A commit does not wait for records that came earlier; under load, requests
 /// are under way while the rest of the transaction is worked on.
 const LINGER_MS: &str = "2";
+
+/// Records and bytes that are held back, to be given to the client together.
+/// One by one, each wakes a thread of the client's, and a transaction of a few
+/// records costs as many wake-ups as it has records: most of its price. A large
+/// transaction is handed over piece by piece, so that its first records are
+/// under way while the last are made.
+const HELD_RECORDS_MAX: usize = 256;
+const HELD_BYTES_MAX: usize = 256 * 1024;
 
 /// How a transaction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +79,18 @@ pub(super) enum Failure {
 pub(super) struct Sink {
     producer: BaseProducer<SinkContext>,
     is_open: bool,
+    /// Not given to the client yet.
+    held: Records<Place>,
+    /// Topics written to so far; no more than the role has.
+    topics: Vec<Box<str>>,
+}
+
+/// Where a held record goes.
+#[derive(Clone, Copy)]
+struct Place {
+    /// In `Sink::topics`.
+    topic: usize,
+    partition: i32,
 }
 
 struct SinkContext(Context);
@@ -138,6 +159,8 @@ impl Sink {
         Ok(Self {
             producer: client.create_with_context(context).map_err(Error::Client)?,
             is_open: false,
+            held: Records::new(),
+            topics: Vec::new(),
         })
     }
 
@@ -150,7 +173,8 @@ impl Sink {
         })
     }
 
-    /// Adds a record to the transaction, and begins one where none is open.
+    /// Adds a record to the transaction. It may be given to the client later,
+    /// with the end of the transaction at the latest.
     pub(super) fn send(
         &mut self,
         topic: &str,
@@ -158,25 +182,48 @@ impl Sink {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), Failure> {
-        self.begin()?;
-        let mut record = BaseRecord::<[u8], [u8]>::to(topic)
-            .partition(partition)
-            .key(key);
-        if let Some(value) = value {
-            record = record.payload(value);
-        }
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    // The bounds of a transaction lie below those of the queue:
-                    // this takes a single batch of extreme size.
-                    record = back;
-                    thread::park_timeout(DELIVERY_STEP);
-                }
-                Err((error, _)) => return Err(failure("record not taken", &error)),
+        let place = Place {
+            topic: self.topic(topic),
+            partition,
+        };
+        let key = self.held.put_key(&[key]);
+        match value {
+            Some(value) => {
+                self.held
+                    .put_record(place, &key, |bytes| bytes.extend_from_slice(value));
             }
+            None => self.held.put_tombstone(place, &key),
         }
+        if self.held.len() >= HELD_RECORDS_MAX || self.held.bytes() >= HELD_BYTES_MAX {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn topic(&mut self, name: &str) -> usize {
+        let known = self.topics.iter().position(|topic| **topic == *name);
+        known.unwrap_or_else(|| {
+            self.topics.push(name.into());
+            self.topics.len() - 1
+        })
+    }
+
+    /// Gives the client what is held back, and begins a transaction where none
+    /// is open.
+    fn hand_over(&mut self) -> Result<(), Failure> {
+        self.begin()?;
+        for held in self.held.records() {
+            let Place { topic, partition } = held.destination;
+            let mut record = BaseRecord::<[u8], [u8]>::to(&self.topics[topic])
+                .partition(partition)
+                .key(held.key);
+            if let Some(value) = held.value {
+                record = record.payload(value);
+            }
+            give(&self.producer, record)?;
+        }
+        self.held.clear();
+        Ok(())
     }
 
     /// Takes note of what Kafka's client has to tell, if anything.
@@ -202,7 +249,7 @@ impl Sink {
         group: &ConsumerGroupMetadata,
         worker: &Worker,
     ) -> Result<Ending, Broken> {
-        let done = self.begin().and_then(|()| {
+        let done = self.hand_over().and_then(|()| {
             finished(retry(worker, || {
                 self.producer
                     .send_offsets_to_transaction(offsets, group, CALL)
@@ -263,6 +310,7 @@ impl Sink {
 
     /// Undoes the open transaction.
     pub(super) fn abort(&mut self, worker: &Worker) -> Result<Ending, Broken> {
+        self.held.clear();
         if self.is_open {
             let aborted =
                 self.served(|producer| retry(worker, || producer.abort_transaction(CALL)));
@@ -273,6 +321,25 @@ impl Sink {
             self.is_open = false;
         }
         Ok(Ending::Aborted)
+    }
+}
+
+/// Gives the client one record, as soon as it takes it.
+fn give(
+    producer: &BaseProducer<SinkContext>,
+    mut record: BaseRecord<'_, [u8], [u8]>,
+) -> Result<(), Failure> {
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                // The bounds of a transaction lie below those of the queue:
+                // this takes a single batch of extreme size.
+                record = back;
+                thread::park_timeout(DELIVERY_STEP);
+            }
+            Err((error, _)) => return Err(failure("record not taken", &error)),
+        }
     }
 }
 

@@ -122,6 +122,16 @@ impl<D: Copy> Records<D> {
         });
         value
     }
+
+    /// Appends a record without a value, under a key of
+    /// [`put_key`](Self::put_key).
+    pub fn put_tombstone(&mut self, destination: D, key: &Range<usize>) {
+        self.records.push(Entry {
+            destination,
+            key: key.clone(),
+            value: None,
+        });
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +157,8 @@ mod tests {
         );
         assert_eq!((records.len(), records.bytes()), (2, 14));
         assert!(records.is_urgent());
+        records.put_tombstone('c', &key);
+        assert_eq!(records.records().last().and_then(|last| last.value), None);
         records.clear();
         assert!(records.is_empty() && !records.is_urgent() && records.bytes() == 0);
     }

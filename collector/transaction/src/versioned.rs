@@ -35,6 +35,11 @@ impl<T: Clone + PartialEq> Versioned<T> {
             .is_some_and(|committed| *committed != self.value)
     }
 
+    /// The value as it was committed, where it has been changed since.
+    pub fn committed(&self) -> Option<&T> {
+        self.committed.as_ref()
+    }
+
     /// What was changed stays.
     pub fn commit(&mut self) {
         self.committed = None;
@@ -59,8 +64,10 @@ mod tests {
         *value.change() = 2;
         *value.change() = 3;
         assert!(value.is_changed());
+        assert_eq!(value.committed(), Some(&1));
         value.abort();
         assert_eq!((*value.get(), value.is_changed()), (1, false));
+        assert_eq!(value.committed(), None);
         *value.change() = 4;
         value.commit();
         value.abort();
