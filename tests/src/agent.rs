@@ -108,6 +108,20 @@ impl Agent {
         trust(&self.directory, DECISION_KEYS, keys)
     }
 
+    /// Replaces one line of its configuration, from its next start on.
+    ///
+    /// # Errors
+    /// When the line is not there exactly once, or the file cannot be written.
+    pub fn change(&self, line: &str, by: &str) -> anyhow::Result<()> {
+        place::change_line(&self.directory.join("agent.toml"), line, by)
+    }
+
+    /// Where it logs.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.directory.join(format!("{}.log", self.device))
+    }
+
     /// Id of the process.
     ///
     /// # Errors

@@ -69,13 +69,25 @@ impl Client {
     /// # Errors
     /// When the agent's socket cannot be reached.
     pub async fn connect(agent: &Agent, answers: &Path) -> anyhow::Result<Self> {
-        let socket = agent.socket();
-        let stream = UnixStream::connect(&socket)
+        Self::connect_to(agent.device(), &agent.socket(), answers).await
+    }
+
+    /// Connects to the agent of `device` at this socket, as a client does that
+    /// outlives it.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_to(
+        device: &DeviceId,
+        socket: &Path,
+        answers: &Path,
+    ) -> anyhow::Result<Self> {
+        let stream = UnixStream::connect(socket)
             .await
             .with_context(|| format!("connect to {}", socket.display()))?;
         let (reader, writer) = stream.into_split();
         Ok(Self {
-            device: agent.device().clone(),
+            device: device.clone(),
             lines: BufReader::new(reader).lines(),
             writer,
             requests: 0,

@@ -113,6 +113,20 @@ impl Collector {
         )?)
     }
 
+    /// Replaces one line of its configuration, from its next start on.
+    ///
+    /// # Errors
+    /// When the line is not there exactly once, or the file cannot be written.
+    pub fn change(&self, line: &str, by: &str) -> anyhow::Result<()> {
+        place::change_line(&self.directory.join(format!("{}.toml", self.name)), line, by)
+    }
+
+    /// Where it logs.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.directory.join(format!("{}.log", self.name))
+    }
+
     /// Starts all roles and waits until they are ready.
     ///
     /// # Errors
@@ -131,7 +145,11 @@ impl Collector {
         self.ready().await
     }
 
-    async fn ready(&mut self) -> anyhow::Result<()> {
+    /// Waits until it is ready, after [`Self::spawn`].
+    ///
+    /// # Errors
+    /// When it ends, or is not ready in time.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
         let name = self.name.clone();
         wait_until(&format!("{name} to be ready"), READY_LIMIT, async || {
             if let Some(process) = &mut self.process {

@@ -1,11 +1,14 @@
-//! A real Apache Kafka: one KRaft node on loopback ports, with its data on
-//! disk, so that it can be killed and started again.
+//! A real Apache Kafka: KRaft nodes on loopback ports, with their data on
+//! disk, so that they can be killed and started again.
 //!
-//! It has one node where production has three: `returnpath-collector` takes it
-//! with its development flag only. Everything else is as in production, except
-//! for times and sizes that would only make tests slow.
+//! Most tests have one node where production has three: `returnpath-collector`
+//! takes it with its development flag only. Those that ask what replication is
+//! good for have a [`Cluster`]. Everything else is as in production, except for
+//! times and sizes that would only make tests slow.
 
+mod cluster;
 mod pool;
+mod properties;
 mod reader;
 
 use std::{
@@ -22,7 +25,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
 };
 
-pub use self::{pool::Lease, reader::Record};
+pub use self::{cluster::Cluster, pool::Lease, reader::Record};
 use crate::{place, process::Process, wait::wait_until};
 
 /// A start takes 2 s on a free machine; this is for a loaded one.
@@ -31,6 +34,9 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 /// SIGTERM to exit: a controlled shutdown on one node has nobody to hand its
 /// partitions to, and gives up after its own limit.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Heap of a node that is alone.
+const HEAP_OPTION: &str = "-Xmx512m";
 
 /// One request to Kafka.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
@@ -61,6 +67,7 @@ pub struct Kafka {
     directory: PathBuf,
     port: u16,
     class_path: String,
+    heap_option: &'static str,
     process: Option<Process>,
 }
 
@@ -72,17 +79,27 @@ impl Kafka {
     pub async fn start() -> anyhow::Result<Self> {
         let directory = place::fresh_directory("kafka")?;
         let port = place::free_port()?;
-        let properties = properties(&directory, port, place::free_port()?);
+        let properties = properties::alone(&directory, port, place::free_port()?);
+        let mut kafka = Self::prepare(directory, port, &properties, HEAP_OPTION)?;
+        kafka.format(&["--standalone"]).await?;
+        kafka.resume().await?;
+        Ok(kafka)
+    }
+
+    fn prepare(
+        directory: PathBuf,
+        port: u16,
+        properties: &str,
+        heap_option: &'static str,
+    ) -> anyhow::Result<Self> {
         fs::write(directory.join("server.properties"), properties)?;
-        let mut kafka = Self {
+        Ok(Self {
             class_path: class_path()?,
             directory,
             port,
+            heap_option,
             process: None,
-        };
-        kafka.format().await?;
-        kafka.resume().await?;
-        Ok(kafka)
+        })
     }
 
     /// Where clients connect, `host:port`.
@@ -95,6 +112,15 @@ impl Kafka {
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         self.directory.join("kafka.log")
+    }
+
+    /// Id of the process.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn process_id(&self) -> anyhow::Result<u32> {
+        let process = self.process.as_ref();
+        Ok(process.context("Kafka is not running")?.id())
     }
 
     /// Kills the node as a power cut would. What it had confirmed stays.
@@ -140,13 +166,22 @@ impl Kafka {
     /// When it does not answer in time.
     pub async fn resume(&mut self) -> anyhow::Result<()> {
         if self.process.is_none() {
-            self.process = Some(self.java("kafka", "kafka.Kafka", &["server.properties"])?);
+            self.spawn()?;
         }
         wait_until("Kafka to answer", START_LIMIT, async || {
             self.check_running()?;
             self.topics().await.map(drop)
         })
         .await
+    }
+
+    /// Starts the node again without waiting for it.
+    ///
+    /// # Errors
+    /// When Java cannot be started.
+    pub fn spawn(&mut self) -> anyhow::Result<()> {
+        self.process = Some(self.java("kafka", "kafka.Kafka", &["server.properties"])?);
+        Ok(())
     }
 
     /// An error that stops waiting, when the node has died.
@@ -291,15 +326,15 @@ impl Kafka {
         config
     }
 
-    async fn format(&self) -> anyhow::Result<()> {
-        let arguments = [
+    async fn format(&self, quorum: &[&str]) -> anyhow::Result<()> {
+        let mut arguments = vec![
             "format",
             "--cluster-id",
             "cmV0dXJucGF0aC10ZXN0cw",
-            "--standalone",
             "--config",
             "server.properties",
         ];
+        arguments.extend(quorum);
         let mut format = self.java("kafka-format", "kafka.tools.StorageTool", &arguments)?;
         let status = wait_until("Kafka's storage to be formatted", START_LIMIT, async || {
             format.ended()?.context("still running")
@@ -315,7 +350,7 @@ impl Kafka {
 
     fn java(&self, name: &str, class: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let mut all = vec![
-            "-Xmx512m",
+            self.heap_option,
             // One garbage collector thread and the quick compiler only: starts
             // in 2 s, and leaves the processors to what is being tested.
             "-XX:+UseSerialGC",
@@ -348,42 +383,4 @@ fn class_path() -> anyhow::Result<String> {
         installed.display()
     );
     Ok(format!("{}/libs/*", installed.display()))
-}
-
-fn properties(directory: &Path, port: u16, controller_port: u16) -> String {
-    let data = directory.join("data");
-    format!(
-        "\
-process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-log.dirs={data}
-auto.create.topics.enable=false
-
-# One node: nothing can be replicated.
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-
-# Few partitions of Kafka's own topics: each is a file to create and to load.
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.num.partitions=1
-
-# What would only make tests wait.
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-broker.heartbeat.interval.ms=200
-broker.session.timeout.ms=1000
-transaction.abort.timed.out.transaction.cleanup.interval.ms=500
-log.cleaner.dedupe.buffer.size=16777216
-",
-        data = data.display()
-    )
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::net::TcpStream;
 
 use crate::{pki::DevelopmentPki, place, process::Process, wait::wait_until};
@@ -130,6 +130,26 @@ impl Mosquitto {
         })
         .await?;
         Ok(())
+    }
+
+    /// Id of the process.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn process_id(&self) -> anyhow::Result<u32> {
+        let process = self.process.as_ref();
+        Ok(process.context("Mosquitto is not running")?.id())
+    }
+
+    /// An error that stops waiting, when it has ended or was killed.
+    ///
+    /// # Errors
+    /// Says how it ended, with the end of its log.
+    pub fn check_running(&mut self) -> anyhow::Result<()> {
+        match &mut self.process {
+            Some(process) => process.check_running(),
+            None => bail!("Mosquitto is not running"),
+        }
     }
 
     /// Where it logs.

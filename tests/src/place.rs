@@ -106,6 +106,23 @@ fn remove_left_behind(work: &Path) {
     }
 }
 
+/// Replaces one line of a configuration file.
+///
+/// # Errors
+/// When the line is not there exactly once, or the file cannot be written.
+pub fn change_line(path: &Path, line: &str, by: &str) -> anyhow::Result<()> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let times = text.lines().filter(|found| *found == line).count();
+    ensure!(
+        times == 1,
+        "{line:?} stands {times} times in {}, expected once",
+        path.display()
+    );
+    let lines = text.lines().map(|found| if found == line { by } else { found });
+    let changed = lines.collect::<Vec<_>>().join("\n") + "\n";
+    fs::write(path, changed).with_context(|| format!("write {}", path.display()))
+}
+
 /// A TCP port on the loopback address that nobody listens on. Different for
 /// each call of a process, and most likely for other processes.
 ///

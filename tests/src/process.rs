@@ -196,6 +196,17 @@ pub async fn output<A: AsRef<std::ffi::OsStr>>(
         .with_context(|| format!("start {command:?}"))
 }
 
+/// Lines of a log in which one of our programs says that it panicked.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn panics(log: &Path) -> anyhow::Result<Vec<String>> {
+    let text = fs::read(log).with_context(|| format!("read {}", log.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let panics = text.lines().filter(|line| line.contains(" panicked at "));
+    Ok(panics.map(str::to_owned).collect())
+}
+
 /// The end of a log, for an error.
 #[must_use]
 pub fn tail(log: &Path) -> String {
