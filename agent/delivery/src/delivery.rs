@@ -6,11 +6,13 @@
 
 mod closing;
 mod dropping;
+mod growing;
 mod sending;
 mod storing;
 
 use alloc::collections::VecDeque;
 
+use self::growing::Growing;
 use prost::Message as _;
 use returnpath_shared::{Class, Epoch, Ordinal, ProofKey, Sequence, Urgency, wire};
 
@@ -87,6 +89,8 @@ pub struct Delivery {
     next_sequence: Sequence,
     next_ordinal: Ordinal,
     open: Option<Open>,
+    /// The batch that was closed last, while it may grow.
+    growing: Option<Growing>,
     held: Held,
     unwritten: AllUnwritten,
     waiting: Waiting,
@@ -136,6 +140,7 @@ impl Delivery {
             next_sequence: Sequence::FIRST,
             next_ordinal: Ordinal::FIRST,
             open: None,
+            growing: None,
             held,
             unwritten: AllUnwritten::default(),
             waiting: Waiting::default(),
@@ -217,7 +222,7 @@ impl Delivery {
                 Acceptance::Pending { epoch, ordinal }
             }
         };
-        if Urgency::of(&event) == Urgency::Urgent {
+        if Urgency::of(&event) == Urgency::Urgent && self.link == Link::Up {
             self.close();
         }
         self.advance(now);
@@ -429,6 +434,9 @@ impl Delivery {
         // What was not handed over yet belongs to the former link.
         self.effects
             .retain(|effect| !matches!(effect, Effect::Publish(_) | Effect::Load(_)));
+        if link == Link::Up {
+            self.split_open();
+        }
         if link == Link::Up && self.config.sync == SyncPolicy::WhenNeeded {
             self.storage.sync_due = None;
         } else if self.awaits_durable() {

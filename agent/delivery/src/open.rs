@@ -9,7 +9,7 @@ use returnpath_shared::{
     wire,
 };
 
-use crate::Uptime;
+use crate::{StoredBatch, Uptime};
 
 /// Bytes of a batch beside its events: boot id and first ordinal.
 const HEADER_BYTES_MAX: usize = 9 + 11;
@@ -21,16 +21,37 @@ const EVENT_FRAME_BYTES_MAX: usize = 4;
 pub(crate) const EVENT_BYTES_MAX: usize =
     BATCH_BYTES_MAX - HEADER_BYTES_MAX - EVENT_FRAME_BYTES_MAX;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Open {
     pub(crate) first_ordinal: Ordinal,
     pub(crate) events: u16,
     pub(crate) class: Class,
-    pub(crate) urgency: Urgency,
     pub(crate) viewing: bool,
     /// When its first event was taken.
     pub(crate) opened_at: Uptime,
+    /// What the queue file holds of it; a batch that goes on growing.
+    pub(crate) stored: Option<Stored>,
+    /// Of what the file does not hold.
+    pub(crate) added: Added,
     encoded: Vec<u8>,
+}
+
+/// The events of an open batch that no queue file holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Added {
+    pub(crate) class: Class,
+    pub(crate) urgency: Urgency,
+    viewing: bool,
+    /// When the first of them was taken.
+    pub(crate) since: Uptime,
+}
+
+/// The beginning of an open batch, as the queue file holds it under the
+/// sequence that the whole will have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored {
+    pub(crate) batch: StoredBatch,
+    encoded_bytes: usize,
 }
 
 impl Open {
@@ -42,11 +63,65 @@ impl Open {
             first_ordinal,
             events: 0,
             class: Class::Ordinary,
-            urgency: Urgency::Batched,
             viewing: false,
             opened_at: now,
+            stored: None,
+            added: Added::since(now),
             encoded,
         }
+    }
+
+    /// Goes on with a batch that the queue file holds.
+    pub(crate) fn reopen(&mut self, batch: StoredBatch, now: Uptime) {
+        self.stored = Some(Stored {
+            batch,
+            encoded_bytes: self.encoded.len(),
+        });
+        self.added = Added::since(now);
+    }
+
+    /// Parts what the queue file holds, which is named by its row, from what
+    /// was added, which becomes a batch of its own.
+    pub(crate) fn split(&self, boot_id: u64) -> Option<(StoredBatch, Self)> {
+        let Stored {
+            batch,
+            encoded_bytes,
+        } = self.stored?;
+        let first_ordinal = self.first_ordinal.plus(u64::from(batch.events));
+        let mut rest = Self::new(boot_id, first_ordinal, self.added.since);
+        let added = self.encoded.get(encoded_bytes..)?;
+        rest.encoded.extend_from_slice(added);
+        rest.events = self.events - batch.events;
+        rest.class = self.added.class;
+        rest.viewing = self.added.viewing;
+        rest.added = self.added;
+        Some((batch, rest))
+    }
+
+    /// What the queue file holds of it, packed as it is there.
+    pub(crate) fn pack_stored(mut self) -> Packed {
+        if let Some(stored) = self.stored {
+            self.encoded.truncate(stored.encoded_bytes);
+        }
+        pack_encoded(self.encoded)
+    }
+
+    /// Takes over the events of a batch that follows this one.
+    pub(crate) fn append(&mut self, later: &Self) {
+        let events = &later.encoded[header(later.first_ordinal)..];
+        self.encoded.extend_from_slice(events);
+        self.events += later.events;
+        self.class = self.class.max(later.class);
+        self.viewing |= later.viewing;
+        self.added.class = self.added.class.max(later.class);
+        self.added.urgency = self.added.urgency.max(later.added.urgency);
+        self.added.viewing |= later.viewing;
+    }
+
+    /// Whether the events of a batch that follows this one still fit.
+    pub(crate) fn fits_all(&self, later: &Self) -> bool {
+        usize::from(self.events) + usize::from(later.events) <= BATCH_EVENTS_MAX
+            && self.encoded.len() + later.encoded.len() <= BATCH_BYTES_MAX
     }
 
     /// Whether an event of this encoded length still fits.
@@ -56,10 +131,13 @@ impl Open {
     }
 
     pub(crate) fn push(&mut self, event: &wire::Event) {
+        let (class, viewing) = (Class::of(event), says_what_was_viewed(event));
         self.events += 1;
-        self.class = self.class.max(Class::of(event));
-        self.urgency = self.urgency.max(Urgency::of(event));
-        self.viewing |= says_what_was_viewed(event);
+        self.class = self.class.max(class);
+        self.viewing |= viewing;
+        self.added.class = self.added.class.max(class);
+        self.added.urgency = self.added.urgency.max(Urgency::of(event));
+        self.added.viewing |= viewing;
         message::encode(3, event, &mut self.encoded);
     }
 
@@ -70,6 +148,22 @@ impl Open {
     pub(crate) fn pack(self) -> Packed {
         pack_encoded(self.encoded)
     }
+}
+
+impl Added {
+    fn since(now: Uptime) -> Self {
+        Self {
+            class: Class::Ordinary,
+            urgency: Urgency::Batched,
+            viewing: false,
+            since: now,
+        }
+    }
+}
+
+/// Bytes that precede the events of a batch.
+fn header(first_ordinal: Ordinal) -> usize {
+    1 + size_of::<u64>() + uint64::encoded_len(2, &first_ordinal.0)
 }
 
 /// Whether consent to measuring covers this event: everything that goes to
@@ -118,13 +212,19 @@ mod tests {
         let mut open = Open::new(1, Ordinal(1), Uptime(0));
         open.push(&event(wire::event::Kind::Power(wire::Power::default())));
         assert_eq!(
-            (open.class, open.urgency, open.viewing),
+            (open.class, open.added.urgency, open.viewing),
             (Class::Ordinary, Urgency::Batched, true)
         );
         open.push(&event(wire::event::Kind::Consent(wire::Consent::default())));
-        assert_eq!((open.class, open.urgency), (Class::Proof, Urgency::Urgent));
+        assert_eq!(
+            (open.class, open.added.urgency),
+            (Class::Proof, Urgency::Urgent)
+        );
         open.push(&event(wire::event::Kind::Power(wire::Power::default())));
-        assert_eq!((open.class, open.urgency), (Class::Proof, Urgency::Urgent));
+        assert_eq!(
+            (open.class, open.added.urgency),
+            (Class::Proof, Urgency::Urgent)
+        );
     }
 
     #[test]

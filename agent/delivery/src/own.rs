@@ -52,8 +52,25 @@ impl OwnEvents {
     /// The open batch was closed and stands here.
     pub(crate) fn close(&mut self, place: Place) {
         if !self.in_open.is_empty() {
-            self.carried
-                .insert(place, core::mem::take(&mut self.in_open));
+            let carried = self.carried.entry(place).or_default();
+            carried.append(&mut self.in_open);
+        }
+    }
+
+    /// How many a closed batch carries.
+    pub(crate) fn count(&self, place: Place) -> usize {
+        self.carried.get(&place).map_or(0, Vec::len)
+    }
+
+    /// The closed batch carries only so many of them; the rest is in the open
+    /// batch, before what else is.
+    pub(crate) fn reopen_after(&mut self, place: Place, count: usize) {
+        if let Some(carried) = self.carried.get_mut(&place)
+            && count < carried.len()
+        {
+            let mut reopened = carried.split_off(count);
+            reopened.append(&mut self.in_open);
+            self.in_open = reopened;
         }
     }
 

@@ -9,13 +9,18 @@ use crate::{Uptime, held::Place};
 #[derive(Debug)]
 pub(crate) struct Unwritten {
     pub(crate) bytes: Bytes,
-    pub(crate) opened_at: Uptime,
+    /// When the first event of it was taken that the file does not hold.
+    pub(crate) since: Uptime,
     /// For proof: when it goes to flash, link or no link. `None` for ordinary
     /// batches, and once its clients were told that storage failed.
     pub(crate) durable_due: Option<Uptime>,
     /// Whether the file may hold it without our knowing: the commit under way
     /// inserts it, or one that failed did.
     pub(crate) may_be_in_file: bool,
+    /// The file holds its beginning under its sequence. It is sent only when
+    /// the file holds all of it: what a power cut brings back must be what
+    /// was sent under that name.
+    pub(crate) grown: bool,
 }
 
 #[derive(Debug, Default)]

@@ -44,7 +44,7 @@ impl Waiting {
     /// The open batch was closed and stands here.
     pub(crate) fn close(&mut self, place: Place) {
         if !self.open.is_empty() {
-            self.closed.insert(place, core::mem::take(&mut self.open));
+            self.closed.entry(place).or_default().append(&mut self.open);
         }
     }
 

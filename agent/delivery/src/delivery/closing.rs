@@ -19,6 +19,7 @@ const OWN_EVENT_BYTES_MAX: u64 = 3_072;
 impl Delivery {
     /// Appends an event to the open batch, closing a full one first.
     pub(super) fn push(&mut self, event: &wire::Event, length: usize) -> Ordinal {
+        self.reopen(length);
         if self.open.as_ref().is_some_and(|open| !open.fits(length)) {
             self.close();
         }
@@ -34,6 +35,9 @@ impl Delivery {
 
     /// Makes the open batch immutable and gives it its sequence.
     pub(super) fn close(&mut self) {
+        if !self.grows() {
+            self.split_open();
+        }
         let Some(open) = self.open.take() else {
             return;
         };
@@ -51,7 +55,9 @@ impl Delivery {
             viewing: open.viewing,
             opened: self.powered.at(open.opened_at),
         };
-        let opened_at = open.opened_at;
+        let (since, grown) = (open.added.since, open.stored.is_some());
+        let awaits_durable = open.added.class == Class::Proof;
+        let growing = self.may_grow(&open).then(|| open.clone());
         let packed = open.pack();
         batch.codec = packed.codec;
         batch.size_bytes = u32::try_from(packed.bytes.len()).unwrap_or(u32::MAX);
@@ -60,17 +66,18 @@ impl Delivery {
         let Some(place) = self.held.insert(&batch, false) else {
             return;
         };
-        let durable_due =
-            (batch.class == Class::Proof).then(|| self.now.plus(self.config.durable_after));
+        let durable_due = awaits_durable.then(|| self.now.plus(self.config.durable_after));
         self.unwritten.insert(
             place,
             Unwritten {
                 bytes: packed.bytes,
-                opened_at,
+                since,
                 durable_due,
-                may_be_in_file: false,
+                may_be_in_file: grown,
+                grown,
             },
         );
+        self.keep_growing(place, growing);
         self.waiting.close(place);
         self.own.close(place);
     }
@@ -78,13 +85,14 @@ impl Delivery {
     /// When the open batch is to be closed.
     pub(super) fn close_due(&self) -> Option<Uptime> {
         let open = self.open.as_ref()?;
-        if open.urgency == Urgency::Urgent || self.phase != Phase::Running {
+        let urgent = open.added.urgency == Urgency::Urgent && self.link == Link::Up;
+        if urgent || self.phase != Phase::Running {
             return Some(self.now);
         }
         let mut due = match self.link {
-            Link::Up => open.opened_at.plus(self.config.pace.batch_interval),
+            Link::Up => open.added.since.plus(self.config.pace.batch_interval),
             // Or until what is closed already has to be written; see below.
-            Link::Down => open.opened_at.plus(self.config.flush_interval),
+            Link::Down => open.added.since.plus(self.config.flush_interval),
         };
         // While nothing can be committed, events gather in the open batch.
         if self.storage.committing.is_none() && self.storage.file != File::Rebuilding {
@@ -93,7 +101,7 @@ impl Delivery {
                     .ordinary_due()
                     .map_or(due, |ordinary| due.min(ordinary));
             }
-            if open.class == Class::Proof {
+            if open.added.class == Class::Proof {
                 due = self.storage.sync_due.map_or(due, |sync| due.min(sync));
             }
         }

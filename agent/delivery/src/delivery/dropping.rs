@@ -84,6 +84,9 @@ impl Delivery {
     /// far as it is not proof. The open batch is closed for it, so that it
     /// does not travel with the withdrawal.
     pub(super) fn withdraw_consent(&mut self) {
+        if !self.grows() {
+            self.split_open();
+        }
         if self
             .open
             .as_ref()

@@ -89,12 +89,15 @@ impl Delivery {
 
     /// The oldest batch of the lane that is not in flight. While the file is
     /// being rebuilt what is in it is waited for; without a file it is passed
-    /// over.
+    /// over. So is a batch of which the file holds only the beginning.
     fn candidate(&self, lane: Lane) -> Option<View> {
+        let at_hand = |place: Place| {
+            let unwritten = self.unwritten.get(place);
+            unwritten.is_some_and(|unwritten| !unwritten.grown)
+        };
         let waits = |view: &View| {
             self.window.flight(view.place).is_none()
-                && (self.unwritten.contains(view.place)
-                    || !matches!(self.storage.file, File::Absent { .. }))
+                && (at_hand(view.place) || !matches!(self.storage.file, File::Absent { .. }))
         };
         let view = match lane {
             Lane::Live => self
@@ -107,11 +110,11 @@ impl Delivery {
                 .take_while(|view| !self.is_live(view, self.now))
                 .find(waits),
         }?;
-        let sendable = if self.unwritten.contains(view.place) {
+        let sendable = if at_hand(view.place) {
             // Or it would overtake what is being read.
             !self.window.is_loading(lane)
         } else {
-            self.storage.file == File::Good
+            self.storage.file == File::Good && !self.unwritten.contains(view.place)
         };
         sendable.then_some(view)
     }

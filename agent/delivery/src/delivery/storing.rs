@@ -60,6 +60,7 @@ impl Delivery {
                 .chain(self.ordinary_due())
                 .chain(self.tidy_due())
                 .chain(self.storage.write_all.then_some(self.now))
+                .chain(self.grown_due())
                 .min()?
                 .max(self.storage.retry_at),
             File::Rebuilding => return None,
@@ -84,7 +85,7 @@ impl Delivery {
     pub(super) fn awaits_durable(&self) -> bool {
         self.open
             .as_ref()
-            .is_some_and(|open| open.class == Class::Proof)
+            .is_some_and(|open| open.added.class == Class::Proof)
             || self
                 .unwritten
                 .iter()
@@ -98,7 +99,7 @@ impl Delivery {
             .unwritten
             .iter()
             .filter(|(place, _)| self.class_of(*place) == Some(Class::Ordinary))
-            .map(|(_, batch)| batch.opened_at)
+            .map(|(_, batch)| batch.since)
             .min()?;
         let not_before = self
             .storage
@@ -138,6 +139,7 @@ impl Delivery {
         let mut synced = everything || !self.leaving.is_empty();
         for (place, batch) in self.unwritten.iter() {
             let taken = match (self.class_of(place), batch.durable_due) {
+                _ if batch.grown && self.link == Link::Up => true,
                 (Some(Class::Ordinary) | None, _) => ordinary,
                 // Its clients were told already that storage had failed.
                 (Some(Class::Proof), None) => true,
@@ -210,6 +212,13 @@ impl Delivery {
                 && let Some(view) = self.held.get(place)
             {
                 unwritten.may_be_in_file = true;
+                if unwritten.grown {
+                    ops.push(Op::DeleteBatches {
+                        epoch: view.batch.id.epoch,
+                        first: view.batch.id.sequence,
+                        last: view.batch.id.sequence,
+                    });
+                }
                 ops.push(Op::InsertBatch {
                     batch: view.batch,
                     bytes: unwritten.bytes.clone(),
@@ -263,9 +272,10 @@ impl Delivery {
                 self.commit_undone(&committing);
                 for place in &committing.inserts {
                     if let Some(unwritten) = self.unwritten.get_mut(*place) {
-                        unwritten.may_be_in_file = false;
+                        unwritten.may_be_in_file = unwritten.grown;
                     }
                 }
+                self.ungrow();
                 self.storage.rolled_back(self.now);
             }
             CommitOutcome::Failed => {
@@ -302,6 +312,9 @@ impl Delivery {
     fn want_rebuild(&mut self) {
         let in_file = self.held.iter().filter(|view| view.in_file);
         let mut epochs: Vec<Epoch> = in_file.map(|view| view.batch.id.epoch).collect();
+        if self.file_holds_beginning() {
+            epochs.push(self.epoch);
+        }
         epochs.dedup();
         self.effects.push_back(Effect::Rebuild { epochs });
     }
@@ -386,6 +399,7 @@ impl Delivery {
         self.epoch = epoch;
         self.next_sequence = Sequence::FIRST;
         self.next_ordinal = returnpath_shared::Ordinal::FIRST;
+        self.growing = None;
         self.held.begin_run(epoch, self.boot_id);
         self.ledger.rewrite(declared);
         self.proof_repeats.rewrite();

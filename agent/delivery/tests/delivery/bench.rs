@@ -115,6 +115,13 @@ impl Bench {
         acceptance
     }
 
+    /// Takes an ordinary event, offline, and waits until it is in the file in a
+    /// batch of its own.
+    pub(crate) fn flush(&mut self, event: wire::Event) {
+        assert!(matches!(self.accept(event), Acceptance::Accepted { .. }));
+        self.pass(60_000);
+    }
+
     /// The answer to the last request, if it has come.
     pub(crate) fn last_answer(&self) -> Option<Answer> {
         self.answers.get(&ClientToken(self.next_token - 1)).copied()

@@ -31,9 +31,8 @@ fn lanes(bench: &Bench) -> Vec<(Lane, u64)> {
 fn after_outage(config: Config, batches: u64) -> Bench {
     let mut bench = Bench::offline(config);
     for _ in 0..batches {
-        bench.accept(opportunity());
+        bench.flush(opportunity());
     }
-    bench.pass(60_000);
     bench.commits.clear();
     bench.handle(Input::LinkUp);
     bench
@@ -330,8 +329,7 @@ fn a_new_link_starts_from_everything_that_has_no_receipt() {
 #[test]
 fn what_was_held_over_an_outage_goes_by_backlog_and_what_is_young_goes_live() {
     let mut bench = Bench::offline(config());
-    bench.accept(opportunity());
-    bench.pass(40_000);
+    bench.flush(opportunity());
     bench.accept(opportunity());
     bench.pass(10_000);
     bench.handle(Input::LinkUp);
@@ -479,7 +477,7 @@ fn a_puback_is_no_receipt() {
 #[test]
 fn a_receipt_for_what_was_never_sent_deletes_nothing() {
     let mut bench = Bench::offline(config());
-    bench.accept(opportunity());
+    bench.flush(opportunity());
     let ids: Vec<_> = (1..9)
         .map(|sequence| returnpath_shared::BatchId {
             epoch: bench.epoch,
@@ -489,6 +487,127 @@ fn a_receipt_for_what_was_never_sent_deletes_nothing() {
     bench.receipt(&ids);
     let status = bench.delivery.status(bench.now);
     assert_eq!((status.ordinary.batches, status.receipts_ignored), (1, 1));
+}
+
+// Growing.
+
+/// Sequence, events and class of what the file holds.
+fn stored(bench: &Bench) -> Vec<(u64, u16, Class)> {
+    let file = bench.disk.synced.clone();
+    let batches = file.order.iter().map(|id| file.batches[id].0);
+    batches
+        .map(|batch| (batch.id.sequence.0, batch.events, batch.class))
+        .collect()
+}
+
+#[test]
+fn offline_proof_after_proof_grows_one_batch_and_each_is_durable_at_once() {
+    let mut bench = Bench::offline(config());
+    for play in 0..20 {
+        bench.accept(impression(&play.to_string()));
+        bench.pass(20);
+        assert!(matches!(bench.last_answer(), Some(Answer::Durable { .. })));
+        bench.pass(2_000);
+    }
+    assert_eq!(stored(&bench), [(2, 20, Class::Proof)]);
+    bench.handle(Input::LinkUp);
+    bench.pass_with_receipts(1_000);
+    bench.accept(opportunity());
+    assert_eq!(sequences(&bench), [3]);
+}
+
+#[test]
+fn a_batch_grows_to_its_bound_and_the_next_one_begins() {
+    let mut bench = Bench::offline(config());
+    for seed in 0..40 {
+        let mut proof = custom(100, seed, &seed.to_string());
+        if let Some(Kind::Custom(custom)) = &mut proof.kind {
+            custom.proof = true;
+        }
+        bench.accept(proof);
+        bench.pass(20);
+    }
+    let sizes: Vec<u32> = bench
+        .disk
+        .synced
+        .batches
+        .values()
+        .map(|(batch, _)| batch.size_bytes)
+        .collect();
+    let (last, full) = sizes.split_last().unwrap();
+    assert!(full.len() >= 4, "{sizes:?}");
+    assert!(
+        full.iter().all(|size| (768..1_024).contains(size)),
+        "{sizes:?}"
+    );
+    assert!(*last < 1_024);
+}
+
+#[test]
+fn ordinary_events_after_proof_stay_a_batch_that_may_be_evicted() {
+    let mut bench = Bench::offline(config());
+    bench.accept(impression("a"));
+    bench.pass(20);
+    bench.flush(tune());
+    bench.accept(impression("b"));
+    bench.pass(20);
+    let expected = [
+        (2, 1, Class::Proof),
+        (3, 1, Class::Ordinary),
+        (4, 1, Class::Proof),
+    ];
+    assert_eq!(stored(&bench), expected);
+}
+
+#[test]
+fn a_batch_that_a_link_was_offered_does_not_grow() {
+    let mut bench = Bench::offline(config());
+    bench.accept(impression("a"));
+    bench.pass(20);
+    bench.handle(Input::LinkUp);
+    assert_eq!(sequences(&bench), [2]);
+    bench.handle(Input::LinkDown);
+    bench.accept(impression("b"));
+    bench.pass(20);
+    assert_eq!(stored(&bench), [(2, 1, Class::Proof), (3, 1, Class::Proof)]);
+}
+
+#[test]
+fn what_was_added_when_the_link_comes_up_is_a_batch_of_its_own() {
+    let mut bench = Bench::offline(config());
+    bench.accept(impression("a"));
+    bench.pass(20);
+    bench.accept(impression("b"));
+    bench.handle(Input::LinkUp);
+    bench.pass(100);
+    let sent: Vec<_> = bench
+        .published
+        .iter()
+        .map(|sent| (sent.id.sequence.0, events_of(sent).len()))
+        .collect();
+    assert_eq!(sent, [(2, 1), (3, 1)]);
+}
+
+#[test]
+fn a_disk_that_stays_full_holds_nothing_back_from_the_link() {
+    let mut bench = Bench::offline(config());
+    bench.accept(impression("stored"));
+    bench.pass(20);
+    bench.outcome = CommitOutcome::RolledBack;
+    bench.accept(impression("in ram"));
+    bench.pass(10_000);
+    assert!(matches!(
+        bench.last_answer(),
+        Some(Answer::AcceptedOnly { .. })
+    ));
+    bench.handle(Input::LinkUp);
+    bench.pass(6_000);
+    let sent: Vec<_> = bench
+        .published
+        .iter()
+        .map(|sent| (sent.id.sequence.0, events_of(sent).len()))
+        .collect();
+    assert_eq!(sent[..2], [(2, 1), (3, 1)]);
 }
 
 // Dropping.
@@ -540,27 +659,24 @@ fn a_refused_batch_goes_to_the_ledger_and_is_not_sent_again() {
 fn a_full_queue_evicts_the_oldest_ordinary_and_the_row_commits_with_the_deletion() {
     let mut bench = Bench::offline(config());
     bench.accept(impression("kept"));
+    bench.pass(20);
     for _ in 0..63 {
-        bench.accept(opportunity());
+        bench.flush(opportunity());
     }
-    bench.pass(60_000);
     assert_eq!(bench.disk.current().batches.len(), 64);
     bench.commits.clear();
     for _ in 0..3 {
-        bench.accept(opportunity());
+        bench.flush(opportunity());
     }
-    bench.pass(120_000);
     let status = bench.delivery.status(bench.now);
     assert_eq!((status.proof.batches, status.ordinary.batches), (1, 63));
     assert_eq!(status.dropped.queue_full, 3);
-    let commit = bench
-        .commits
-        .iter()
-        .find(|commit| !deletes(commit).is_empty())
-        .unwrap();
-    assert_eq!(deletes(commit), [(3, 5)]);
-    assert!(commit.ops.iter().any(|op| matches!(op, Op::LedgerPut(row)
-        if (row.first_sequence.0, row.last_sequence.0, row.event_count) == (3, 5, 3))));
+    for (evicted, commit) in (3..).zip(&bench.commits) {
+        assert_eq!(deletes(commit), [(evicted, evicted)]);
+        let row = (3, evicted, evicted - 2);
+        assert!(commit.ops.iter().any(|op| matches!(op, Op::LedgerPut(put)
+            if (put.first_sequence.0, put.last_sequence.0, put.event_count) == row)));
+    }
 
     // With a link the declaration travels, and leaves the file when it is
     // receipted.
@@ -592,17 +708,22 @@ fn the_queue_is_bounded_in_bytes_too() {
 
 #[test]
 fn durable_proof_is_never_evicted_and_clients_find_the_box_busy() {
-    let mut bench = Bench::offline(config());
+    let mut bench = Bench::offline(Config {
+        queue_bytes_max: 24 * 1024,
+        ..config()
+    });
     let mut durable = 0;
-    for play in 0..200 {
+    for play in 0..4_000 {
         let acceptance = bench.accept(impression(&play.to_string()));
         bench.pass(20);
-        durable += u64::from(matches!(acceptance, Acceptance::Pending { .. }));
+        durable += usize::from(matches!(acceptance, Acceptance::Pending { .. }));
     }
-    assert_eq!(bench.accept(tune()), Acceptance::Busy);
-    assert!((50..64).contains(&durable), "{durable}");
+    assert_eq!(bench.accept(custom(100, 1, "")), Acceptance::Busy);
+    assert!((1_000..4_000).contains(&durable), "{durable}");
+    let held = bench.disk.synced.batches.values();
+    let events: usize = held.map(|(batch, _)| usize::from(batch.events)).sum();
+    assert_eq!(events, durable);
     let status = bench.delivery.status(bench.now);
-    assert_eq!(status.proof.batches, durable);
     assert_eq!(status.dropped, returnpath_delivery::Dropped::default());
 
     bench.handle(Input::LinkUp);
@@ -632,14 +753,14 @@ fn what_is_too_old_in_powered_time_is_dropped_also_proof() {
 fn withdrawn_consent_drops_what_was_viewed_but_not_proof() {
     let mut bench = Bench::offline(config());
     bench.accept(tune());
-    bench.accept(opportunity());
-    bench.accept(custom(10, 1, ""));
-    bench.pass(60_000);
+    bench.flush(opportunity());
+    bench.flush(custom(10, 1, ""));
     bench.accept(impression("a"));
     bench.pass(20);
     bench.accept(tune());
     bench.commits.clear();
     bench.accept(consent(Choice::OptedOut));
+    bench.pass(20);
     let status = bench.delivery.status(bench.now);
     assert_eq!(status.dropped.consent, 3, "two from flash, one open");
     assert_eq!((status.ordinary.batches, status.proof.batches), (1, 2));
@@ -874,7 +995,8 @@ fn after_a_failed_commit_the_file_is_rebuilt_and_ram_is_kept() {
         .keys()
         .map(|id| (id.epoch == former, id.sequence.0))
         .collect();
-    assert_eq!(held, [(true, 2), (true, 3), (true, 4)]);
+    assert_eq!(held, [(true, 2), (true, 3)]);
+    assert!((2..=4).all(|ordinal| file.holds(former, returnpath_shared::Ordinal(ordinal))));
     assert_eq!(file.starts.keys().collect::<Vec<_>>(), [&bench.epoch]);
     let Acceptance::Accepted { epoch, ordinal } = bench.accept(tune()) else {
         panic!("accepted");
@@ -887,6 +1009,7 @@ fn what_a_rebuild_could_not_read_is_declared_corrupt() {
     let mut bench = Bench::offline(config());
     bench.accept(impression("unreadable"));
     bench.pass(20);
+    bench.flush(tune());
     bench.outcome = CommitOutcome::Failed;
     bench.accept(impression("in ram"));
     bench.pass(20);
@@ -898,7 +1021,7 @@ fn what_a_rebuild_could_not_read_is_declared_corrupt() {
     bench.disk.replace(file);
     bench.rebuild();
     let status = bench.delivery.status(bench.now);
-    assert_eq!((status.dropped.corrupt, status.proof.batches), (1, 1));
+    assert_eq!((status.dropped.corrupt, status.proof.batches), (2, 1));
     let ledger: Vec<_> = bench.disk.synced.ledger.values().collect();
     let [row] = ledger[..] else {
         panic!("{ledger:?}");
@@ -959,10 +1082,9 @@ fn a_commit_that_was_rolled_back_is_tried_again_and_proof_becomes_durable() {
 #[test]
 fn an_unreadable_batch_is_declared_corrupt_and_the_next_one_is_sent() {
     let mut bench = Bench::offline(config());
-    for play in ["a", "b"] {
-        bench.accept(impression(play));
-        bench.pass(20);
-    }
+    bench.accept(impression("a"));
+    bench.pass(20);
+    bench.flush(opportunity());
     let mut file = bench.disk.current();
     let id = file.order.remove(0);
     file.batches.remove(&id);

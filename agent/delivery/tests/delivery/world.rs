@@ -10,7 +10,7 @@ use returnpath_delivery::{
     Settled, Start, SyncPolicy, Unreadable, Uptime,
 };
 use returnpath_shared::{
-    BatchId, Class, Epoch, Incarnation, Lane, Ordinal, ProofKey,
+    BatchId, Class, Epoch, Incarnation, Lane, Ordinal, ProofKey, unpack,
     wire::{self, event},
 };
 
@@ -57,6 +57,9 @@ fn config() -> Config {
     }
 }
 
+/// What an id names: class, codec and bytes.
+type Data = (Class, wire::Codec, Bytes);
+
 /// What a client knows of an event that was taken.
 struct Taken {
     epoch: Epoch,
@@ -93,8 +96,10 @@ pub(crate) struct World {
     proofs: Vec<wire::Event>,
     /// What a repeat must be answered with.
     known: VecDeque<(ProofKey, Epoch, Ordinal)>,
-    /// What ids were used for.
-    built: BTreeMap<BatchId, (Class, Bytes)>,
+    /// What ids were last used for.
+    built: BTreeMap<BatchId, Data>,
+    /// What was sent under them.
+    sent: BTreeMap<BatchId, Data>,
     /// Published since the link came up.
     this_session: BTreeSet<BatchId>,
     last_first_published: BTreeMap<(Epoch, bool), BatchId>,
@@ -142,6 +147,7 @@ impl World {
             proofs: vec![],
             known: VecDeque::new(),
             built: BTreeMap::new(),
+            sent: BTreeMap::new(),
             this_session: BTreeSet::new(),
             last_first_published: BTreeMap::new(),
             lost_by_flash: BTreeSet::new(),
@@ -255,7 +261,22 @@ impl World {
 
     pub(crate) fn invariants(&self) {
         self.invariant_no_durable_event_is_lost();
+        self.invariant_a_power_cut_brings_back_only_what_was_sent();
         self.invariant_bounds_are_kept();
+    }
+
+    /// Under the name of a batch that was sent, the file holds that batch and
+    /// no other: not a shorter one either, now or after a power cut.
+    fn invariant_a_power_cut_brings_back_only_what_was_sent(&self) {
+        for file in [&self.disk.synced, &self.disk.current()] {
+            for (id, (batch, bytes)) in &file.batches {
+                let sent = self.sent.get(id);
+                assert!(
+                    sent.is_none_or(|sent| *sent == (batch.class, batch.codec, bytes.clone())),
+                    "{id} was sent, and the file holds something else"
+                );
+            }
+        }
     }
 
     /// Even if the power went now and took everything that was not synced.
@@ -328,14 +349,10 @@ impl World {
     fn was_lost_by_flash(&self, epoch: Epoch, ordinal: Ordinal) -> bool {
         let lost = self.lost_by_flash.iter();
         lost.filter(|id| id.epoch == epoch).any(|id| {
-            let (_, bytes) = &self.built[id];
-            [wire::Codec::Identity, wire::Codec::Deflate]
-                .iter()
-                .filter_map(|codec| returnpath_shared::unpack(*codec as i32, bytes.clone()).ok())
-                .any(|batch| {
-                    let end = batch.first_ordinal + batch.events.len() as u64;
-                    (batch.first_ordinal..end).contains(&ordinal.0)
-                })
+            let (_, codec, bytes) = &self.built[id];
+            let batch = unpack(*codec as i32, bytes.clone()).unwrap();
+            let end = batch.first_ordinal + batch.events.len() as u64;
+            (batch.first_ordinal..end).contains(&ordinal.0)
         })
     }
 
@@ -696,11 +713,8 @@ impl World {
                 assert!(self.commit.is_none(), "one commit is under way at most");
                 for op in &commit.ops {
                     if let Op::InsertBatch { batch, bytes } = op {
-                        self.invariant_sequences_are_never_reused_for_different_data(
-                            batch.id,
-                            batch.class,
-                            bytes,
-                        );
+                        let data = (batch.class, batch.codec, bytes.clone());
+                        self.invariant_a_batch_only_grows(batch.id, data);
                     }
                 }
                 self.commit = Some(commit);
@@ -736,11 +750,7 @@ impl World {
 
     fn publish(&mut self, publish: Publish) {
         assert!(self.link_up, "nothing is sent without a link");
-        self.invariant_sequences_are_never_reused_for_different_data(
-            publish.id,
-            publish.class,
-            &publish.bytes,
-        );
+        self.invariant_a_sent_name_is_never_used_for_other_data(&publish);
         self.invariant_the_window_is_kept();
         self.invariant_order_within_epoch_and_lane(&publish);
         self.forgettable
@@ -752,15 +762,27 @@ impl World {
         }
     }
 
-    fn invariant_sequences_are_never_reused_for_different_data(
-        &mut self,
-        id: BatchId,
-        class: Class,
-        bytes: &Bytes,
-    ) {
-        let data = (class, bytes.clone());
-        let first = self.built.entry(id).or_insert(data.clone());
-        assert_eq!(*first, data, "{id} is other data");
+    fn invariant_a_sent_name_is_never_used_for_other_data(&mut self, publish: &Publish) {
+        let data = (publish.class, publish.codec, publish.bytes.clone());
+        self.built.insert(publish.id, data.clone());
+        let first = self.sent.entry(publish.id).or_insert(data.clone());
+        assert_eq!(*first, data, "{} is other data", publish.id);
+    }
+
+    /// What is written under a name begins with what was, and once it was sent
+    /// it is the same for ever.
+    fn invariant_a_batch_only_grows(&mut self, id: BatchId, data: Data) {
+        if let Some(sent) = self.sent.get(&id) {
+            assert_eq!(*sent, data, "{id} is other data than was sent");
+        }
+        if let Some((batch, bytes)) = self.disk.current().batches.get(&id) {
+            let before = unpack(batch.codec as i32, bytes.clone()).unwrap();
+            let after = unpack(data.1 as i32, data.2.clone()).unwrap();
+            assert_eq!(before.boot_id, after.boot_id);
+            assert_eq!(before.first_ordinal, after.first_ordinal);
+            assert!(after.events.starts_with(&before.events), "{id} lost events");
+        }
+        self.built.insert(id, data);
     }
 
     fn invariant_the_window_is_kept(&self) {
