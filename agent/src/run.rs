@@ -15,7 +15,7 @@ mod error;
 mod linked;
 mod opening;
 mod report;
-mod settings;
+pub mod settings;
 mod starting;
 mod steered;
 mod stopping;

@@ -35,7 +35,8 @@ const FILE_OVERHEAD_BYTES: u64 = 256 * 1024;
 const ROW_BYTES: u64 = 256;
 
 /// The pace that the file sets.
-pub(super) fn pace(config: &Config) -> Pace {
+#[must_use]
+pub fn pace(config: &Config) -> Pace {
     Pace {
         batch_interval: config.batch.interval,
         window_batches_max: u32::from(config.link.window_batches_max),
@@ -43,7 +44,9 @@ pub(super) fn pace(config: &Config) -> Pace {
     }
 }
 
-pub(super) fn delivery(config: &Config, pace: Pace) -> DeliveryConfig {
+/// How the core is to store, send and drop, at this pace.
+#[must_use]
+pub fn delivery(config: &Config, pace: Pace) -> DeliveryConfig {
     let queue_bytes_max = payload_bytes_max(config.queue.bytes_max);
     let rows_max = usize::try_from(config.queue.bytes_max / ROW_BYTES).unwrap_or(usize::MAX);
     DeliveryConfig {
