@@ -22,6 +22,7 @@ mod kafka_cluster;
 mod kafka_faults;
 mod market;
 mod market_faults;
+mod network_faults;
 mod poison;
 mod presence;
 mod random_kills;

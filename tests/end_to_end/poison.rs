@@ -267,7 +267,6 @@ fn batch(first_ordinal: u64, count: usize, event: wire::Event) -> Vec<u8> {
         boot_id: 5,
         first_ordinal,
         events: vec![event; count],
-        ..wire::Batch::default()
     }
     .encode_to_vec()
 }

@@ -7,8 +7,15 @@
 //! this.
 
 pub mod audited;
+pub mod boxes;
+pub mod kills;
+pub mod loss;
 pub mod middleware;
+pub mod namespace;
+pub mod outage;
+pub mod page;
 pub mod peak_memory;
 pub mod plan;
+pub mod reconnects;
 pub mod stage;
 pub mod storm;

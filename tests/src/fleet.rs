@@ -63,6 +63,9 @@ use crate::{
 /// keeping the rest waiting: boxes connect over boxes / this seconds.
 const CONNECTIONS_PER_SECOND: u32 = 200;
 
+/// Over which time boxes come back, unless told otherwise: runs are short.
+const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
+
 /// A run of simulated boxes.
 #[derive(Clone, Debug)]
 pub struct FleetSettings {
@@ -98,6 +101,20 @@ impl Fleet {
         settings: &FleetSettings,
         pki: &DevelopmentPki,
         answers: &mpsc::Sender<audit::Answer>,
+    ) -> anyhow::Result<Self> {
+        Self::start_spread(settings, pki, answers, RECONNECT_SPREAD)
+    }
+
+    /// The same, with boxes that come back over `spread` when the broker closed
+    /// their links.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_spread(
+        settings: &FleetSettings,
+        pki: &DevelopmentPki,
+        answers: &mpsc::Sender<audit::Answer>,
+        spread: Duration,
     ) -> anyhow::Result<Self> {
         ensure!(settings.boxes > 0, "a fleet has at least 1 box");
         let lineup = Arc::new(Lineup::london()?);
@@ -156,7 +173,7 @@ impl Fleet {
                     base: Duration::from_secs(1)
                         .max(Duration::from_secs(1) * settings.boxes / CONNECTIONS_PER_SECOND),
                     cap: Duration::from_secs(30),
-                    spread: Duration::from_secs(5),
+                    spread,
                     stable_after: Duration::from_secs(30),
                 },
                 feed: settings

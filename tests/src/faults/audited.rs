@@ -1,7 +1,11 @@
 //! What `returnpath-collector audit --json` printed, as far as runs are judged
 //! by it.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -43,6 +47,37 @@ impl Audited {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.clean && self.proof.declared_total() == 0
+    }
+}
+
+impl Audited {
+    /// A table of Markdown.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut text = "\
+            | events | answered | arrived | rejected | declared lost | missing | duplicated |\n\
+            |---|---|---|---|---|---|---|\n"
+            .to_owned();
+        for (name, class) in [("accepted", &self.ordinary), ("durable", &self.proof)] {
+            let counts = |counts: &BTreeMap<String, u64>| {
+                if counts.is_empty() {
+                    return "0".to_owned();
+                }
+                let counts = counts.iter().map(|(why, count)| format!("{count} ({why})"));
+                counts.collect::<Vec<_>>().join(", ")
+            };
+            let _ = writeln!(
+                text,
+                "| answered `{name}` | {} | {} | {} | {} | **{}** | **{}** |",
+                class.answered,
+                class.arrived,
+                counts(&class.rejected),
+                counts(&class.declared),
+                class.missing,
+                class.duplicated
+            );
+        }
+        text
     }
 }
 

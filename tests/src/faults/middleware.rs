@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use returnpath_shared::DeviceId;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -36,7 +37,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 
 /// What one middleware, or all of them, came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Handed {
     /// Events answered `accepted`.
     pub accepted: u64,

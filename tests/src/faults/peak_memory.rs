@@ -2,10 +2,12 @@
 //! mark (`VmHWM` of proc(5)): no peak falls between two looks, only what a
 //! process takes after the last one.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fmt::Write as _, fs};
+
+use serde::Serialize;
 
 /// Peaks by the name of the process, of all its lives.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct PeakMemory {
     kib: BTreeMap<String, u64>,
 }
@@ -18,6 +20,17 @@ impl PeakMemory {
             let highest = self.kib.entry(name.to_owned()).or_default();
             *highest = kib.max(*highest);
         }
+    }
+
+    /// A table of Markdown.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    pub fn table(&self) -> String {
+        let mut text = "| process | peak resident memory |\n|---|---|\n".to_owned();
+        for (name, kib) in &self.kib {
+            let _ = writeln!(text, "| {name} | {:.1} MiB |", *kib as f64 / 1_024.0);
+        }
+        text
     }
 
     /// The highest peak of each name, in KiB.

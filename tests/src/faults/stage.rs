@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use returnpath_shared::DeviceId;
 
 use super::audited::{self, Audited};
@@ -24,8 +24,6 @@ use crate::{
 
 /// Longer than any run.
 const VALIDITY: Duration = Duration::from_secs(7 * 24 * 3_600);
-
-const TOPIC_PREFIX: &str = "rp";
 
 /// Real brokers, and what stands around them.
 pub struct Stage {
@@ -55,7 +53,12 @@ impl Stage {
         let mosquitto = Mosquitto::start(&pki).await?;
         let surroundings = Surroundings {
             kafka: kafka.join("\", \""),
-            topic_prefix: TOPIC_PREFIX.into(),
+            // Folders are never used twice, so neither are topics.
+            topic_prefix: directory
+                .file_name()
+                .context("name of a fresh folder")?
+                .to_string_lossy()
+                .into_owned(),
             mqtt_port: mosquitto.port(),
             authority: pki.authority(),
         };
