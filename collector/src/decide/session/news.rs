@@ -1,7 +1,9 @@
 //! What comes back to the session's thread from tasks: how calls ended, and
-//! which pushes the broker has. Whoever posts rings the bell of the loop.
+//! which pushes the broker has.
 //!
-//! Answers go first: boxes wait for them.
+//! Answers go first, and ring the bell of the loop: boxes wait for them. Nobody
+//! waits for the knowledge that a decision was pushed; it is heard with what
+//! comes next, or when the loop looks around, 20 times a second.
 
 use std::sync::Arc;
 
@@ -50,7 +52,6 @@ pub(in crate::decide) struct AnswerSlot {
 #[derive(Clone, Debug)]
 pub(in crate::decide) struct ConfirmationSlot {
     confirmations: mpsc::Sender<(i32, News)>,
-    bell: Bell,
 }
 
 /// A letterbox, and the slot for confirmations.
@@ -71,11 +72,7 @@ pub(in crate::decide) fn post(settings: &Settings, bell: &Bell) -> (Letterbox, C
             bell: bell.clone(),
         },
     };
-    let slot = ConfirmationSlot {
-        confirmations,
-        bell: bell.clone(),
-    };
-    (letterbox, slot)
+    (letterbox, ConfirmationSlot { confirmations })
 }
 
 impl Letterbox {
@@ -113,8 +110,6 @@ impl ConfirmationSlot {
             device,
             decision_id,
         };
-        let is_posted = self.confirmations.try_send((partition, news)).is_ok();
-        self.bell.ring();
-        is_posted
+        self.confirmations.try_send((partition, news)).is_ok()
     }
 }
