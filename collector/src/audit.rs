@@ -1,90 +1,123 @@
-//! `returnpath-collector audit`: what the boxes' clients were answered, against
-//! what stands in the refined topics and what the boxes declare as lost.
+//! `returnpath-collector audit`: what became of every event, by box, class,
+//! run of the agent and ordinal: against what clients were answered, or by the
+//! topics alone; over everything that Kafka has, or a stretch of time.
 //!
 //! The rules are in [`Tally`], a pure core that tests and the demo feed in
-//! process. This file reads answers and topics into it and prints what it
-//! says. Commits no offset and changes nothing.
+//! process; [`audit`] reads answers and topics into it. This file is the
+//! command: what it takes and what it prints. Commits no offset and changes
+//! nothing.
 //!
 //! Exit codes: 0 clean; 1 findings (missing, duplicated, or something that
-//! could not be read); 2 the files or Kafka cannot be reached.
+//! could not be read; with `--require-order` also out of order); 2 the files or
+//! Kafka cannot be reached.
 
 mod answers;
+mod declaration;
 mod intervals;
+mod order;
+mod reading;
+mod stretch;
 mod summary;
 mod tally;
 mod verdict;
 
 use std::{
-    fs::File,
-    io::{self, BufReader, IsTerminal as _, Write},
+    io::{self, IsTerminal as _, Write},
     ops::ControlFlow,
     path::PathBuf,
     process::ExitCode,
     sync::{
+        Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use prost::Message as _;
-use rdkafka::{Message as _, message::BorrowedMessage};
-use returnpath_shared::{Stream, wire};
+use returnpath_shared::DeviceId;
 use serde::Serialize;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::{
     config::Config,
-    kafka::{self, Begin, Next, ReadError, TopicReader, Until},
-    tail::Since,
+    tail::{Age, Since},
 };
 
 pub use answers::AnswerError;
-use answers::{Answers, Numbered};
-use summary::{Boxes, Colour};
-pub use tally::{Answer, INTERVALS_MAX, MISSING_RANGES_LISTED_MAX, RecordError, Tally, class_name};
-pub use verdict::{BoxVerdict, ClassVerdict, Missing, Verdict};
+pub use reading::audit;
+pub use stretch::Stretch;
+use summary::{Colour, Detail};
+pub use tally::{Answer, INTERVALS_MAX, RecordError, Tally, class_name};
+pub use verdict::{BoxVerdict, ClassVerdict, EpochVerdict, Ordinals, RANGES_LISTED_MAX, Verdict};
 
 /// Exit code when answers or Kafka cannot be read.
 pub const EXIT_UNREACHABLE: u8 = 2;
-
-/// Facts between the threads that read topics and the tally: enough to keep
-/// both busy, little enough to forget. A full channel makes the readers wait.
-const FACTS_WAITING_MAX: usize = 1_024;
-
-/// Wrong lines and records that are named; beyond it they are only counted.
-const NAMED_MAX: u64 = 20;
-
-/// How often the files of answers are looked at while following, and how long
-/// it takes at most until a stop is noticed.
-const TICK: Duration = Duration::from_millis(100);
 
 /// How often the state is logged while following.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = TEACHING)]
 pub struct Args {
     /// Files of answers, JSON lines: {"device":"box-1","epoch":"…","ordinal":"12","status":"durable"}.
-    #[arg(required = true, value_name = "FILE")]
+    /// Without any, the topics are judged by themselves: ordinals leave no gaps.
+    #[arg(value_name = "FILE")]
     answers: Vec<PathBuf>,
-    /// Read the topics from here instead of from their beginning: an age as in
-    /// 90s, 15m, 2h or 1d, a time as in 2026-01-31T20:15:00Z, or offset:N.
-    /// What was answered for events before it is reported as missing.
+    /// Judge what collectors took from here on: an age as in 90s, 15m, 2h or 1d,
+    /// or a time as in 2026-01-31T20:15:00Z. With offset:N read from there and
+    /// judge everything; what came before it is reported as missing.
     #[arg(long, value_name = "WHEN")]
     since: Option<Since>,
+    /// Judge what collectors took before this time or age, and what is missing
+    /// below it.
+    #[arg(long, value_name = "WHEN", conflicts_with = "follow")]
+    until: Option<Since>,
+    /// How far around the stretch to look for what is missing in it: the backlog
+    /// of a box that was away comes later, and so does what it declares.
+    #[arg(long, value_name = "AGE", default_value = "1d")]
+    around: Age,
+    /// Only this box.
+    #[arg(long, value_name = "ID")]
+    device: Option<DeviceId>,
     /// Read along until interrupted, files and topics, then judge.
     #[arg(long)]
     follow: bool,
+    /// Count events out of order as findings, too.
+    #[arg(long)]
+    require_order: bool,
     /// Print a row for every box, not only for those with findings.
     #[arg(long)]
     boxes: bool,
-    /// Print JSON instead of a table.
+    /// Name the events that were rejected, declared lost or died in an unclean
+    /// stop, too, with their reasons.
+    #[arg(long)]
+    ranges: bool,
+    /// Print JSON instead of a table: every box and run, with all of these.
     #[arg(long)]
     json: bool,
 }
+
+/// What the words of the table mean.
+const TEACHING: &str = "\
+Each event has one of these fates; the first that holds is told:
+  arrived       it stands in a refined topic
+  rejected      it stands in rp.rejected, with the reason
+  declared      its box says that it dropped it, with the reason
+  unclean stop  it was not durable when its agent ended without a clean stop
+  missing       none of these: somebody should look. Beside given answers, what
+                nobody was answered for is told and is no finding
+Besides, an event is duplicated when it stands in refined topics twice, and out
+of order when it stands behind a later one of its run, lane and topic: its batch
+had to be sent again.
+
+Examples:
+  audit                                   all topics, by themselves
+  audit --since 2h                        what came in the last two hours
+  audit --since 2026-01-31T20:00:00Z --until 2026-01-31T21:00:00Z --device box-1
+  audit answers.jsonl --json              against what clients were answered
+
+Exit codes: 0 clean, 1 findings, 2 cannot be read.";
 
 /// What could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -108,13 +141,33 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What could not be read.
     pub unread: Unread,
+    /// No answers were given: what is missing between events that came is a
+    /// finding. Where they were given, they say what must be there.
+    pub judges_gaps: bool,
+    /// Events out of order are findings.
+    pub requires_order: bool,
 }
 
 impl Outcome {
-    /// Nothing missing, nothing twice, nothing unread.
+    /// Nothing missing, nothing twice, nothing unread; nothing out of order
+    /// where that is asked for.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.verdict.is_clean() && self.unread.is_nothing()
+        self.verdict.is_clean()
+            && self.missing() == 0
+            && self.unread.is_nothing()
+            && !(self.requires_order && self.verdict.out_of_order() > 0)
+    }
+
+    /// Events whose absence is a finding.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        let gaps = if self.judges_gaps {
+            self.verdict.unanswered().missing
+        } else {
+            0
+        };
+        self.verdict.missing() + gaps
     }
 }
 
@@ -125,6 +178,7 @@ struct Report<'a> {
     clean: bool,
     ordinary: &'a ClassVerdict,
     proof: &'a ClassVerdict,
+    unanswered: &'a ClassVerdict,
     unread_lines: u64,
     unread_records: u64,
     #[serde(flatten)]
@@ -136,7 +190,7 @@ struct Report<'a> {
 /// # Errors
 /// When standard output fails, other than by being closed.
 pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     if args.follow {
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -183,8 +237,10 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
 
 fn log_progress(verdict: &Verdict) {
     let [ordinary, proof] = verdict.totals();
+    let unanswered = verdict.unanswered();
     info!(
         answered = ordinary.answered + proof.answered,
+        arrived = ordinary.arrived + proof.arrived + unanswered.arrived,
         outstanding = verdict.missing(),
         duplicated = verdict.duplicated(),
         "reading"
@@ -198,235 +254,22 @@ fn print(args: &Args, outcome: &Outcome, out: &mut impl Write) -> io::Result<()>
         } else {
             Colour::Plain
         };
-        let boxes = if args.boxes {
-            Boxes::All
-        } else {
-            Boxes::WithFindings
+        let detail = Detail {
+            all_boxes: args.boxes,
+            all_ranges: args.ranges,
         };
-        return summary::print(out, &outcome.verdict, &outcome.unread, boxes, colour);
+        return summary::print(out, outcome, detail, colour);
     }
-    let [ordinary, proof] = &outcome.verdict.totals();
+    let [ordinary, proof, unanswered] = &outcome.verdict.all_totals();
     let report = Report {
         clean: outcome.is_clean(),
         ordinary,
         proof,
+        unanswered,
         unread_lines: outcome.unread.lines,
         unread_records: outcome.unread.records,
         verdict: &outcome.verdict,
     };
     serde_json::to_writer_pretty(&mut *out, &report)?;
     writeln!(out)
-}
-
-/// What a reading thread found.
-enum Fact {
-    Refined(Box<wire::Refined>),
-    Rejected(Box<wire::Rejected>),
-    Unread(String),
-}
-
-/// Reads everything that `args` names and judges it. `look` sees the tally
-/// about ten times a second and may end the reading, as one that follows must.
-///
-/// # Errors
-/// When a file or a topic cannot be read.
-pub fn audit(
-    args: &Args,
-    kafka: &kafka::Config,
-    look: impl FnMut(&Tally) -> ControlFlow<()>,
-) -> anyhow::Result<Outcome> {
-    let begin = match args.since {
-        None => Begin::Oldest,
-        Some(since) => since.start(SystemTime::now()),
-    };
-    let until = if args.follow {
-        Until::Forever
-    } else {
-        Until::End
-    };
-    let mut files = Vec::new();
-    for path in &args.answers {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        files.push(Answers::new(
-            path.display().to_string(),
-            BufReader::new(file),
-        ));
-    }
-    let mut reading = Reading::default();
-    for file in &mut files {
-        reading.read_answers(file)?;
-    }
-
-    let topics = &kafka.topics;
-    let sources = Stream::ALL
-        .map(|stream| (topics.refined(stream), Holds::Refined))
-        .into_iter()
-        .chain([(topics.rejected.as_str(), Holds::Rejected)]);
-    // Readers stop when the tally does, whatever made it stop.
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let (facts, incoming) = sync_channel(FACTS_WAITING_MAX);
-        let mut readers = Vec::new();
-        for (topic, holds) in sources {
-            let (facts, done) = (facts.clone(), &done);
-            readers.push(scope.spawn(move || {
-                let mut reader =
-                    TopicReader::open(kafka, "returnpath-audit", topic, None, begin, until)?;
-                read_topic(&mut reader, holds, &facts, done)
-            }));
-        }
-        drop(facts);
-        let more = if args.follow { &mut files[..] } else { &mut [] };
-        let taken = reading.take_facts(&incoming, more, look, || {
-            // A reader that follows ends only when it failed.
-            args.follow && readers.iter().any(thread::ScopedJoinHandle::is_finished)
-        });
-        done.store(true, Ordering::Relaxed);
-        // Without a receiver no reader waits for room.
-        drop(incoming);
-        for reader in readers {
-            match reader.join() {
-                Ok(read) => read?,
-                Err(_) => anyhow::bail!("a reading thread ended"),
-            }
-        }
-        taken
-    })?;
-    for file in &mut files {
-        reading.read_answers(file)?;
-        if let Some(last) = file.rest() {
-            let name = file.name.clone();
-            reading.answer(&name, last);
-        }
-    }
-    Ok(Outcome {
-        verdict: reading.tally.verdict(),
-        unread: reading.unread,
-    })
-}
-
-#[derive(Clone, Copy)]
-enum Holds {
-    Refined,
-    Rejected,
-}
-
-fn read_topic(
-    reader: &mut TopicReader,
-    holds: Holds,
-    facts: &SyncSender<Fact>,
-    done: &AtomicBool,
-) -> Result<(), ReadError> {
-    let topic = reader.topic().to_owned();
-    while !done.load(Ordering::Relaxed) {
-        let fact = match reader.next(TICK)? {
-            Next::Record(record) => decode(&topic, &record, holds),
-            Next::Nothing => continue,
-            Next::End => break,
-        };
-        if facts.send(fact).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn decode(topic: &str, record: &BorrowedMessage<'_>, holds: Holds) -> Fact {
-    let payload = record.payload().unwrap_or_default();
-    let decoded = match holds {
-        Holds::Refined => {
-            wire::Refined::decode(payload).map(|record| Fact::Refined(Box::new(record)))
-        }
-        Holds::Rejected => {
-            wire::Rejected::decode(payload).map(|record| Fact::Rejected(Box::new(record)))
-        }
-    };
-    decoded.unwrap_or_else(|error| {
-        Fact::Unread(format!(
-            "{topic}/{}@{}: {error}",
-            record.partition(),
-            record.offset()
-        ))
-    })
-}
-
-/// The tally, and what is counted beside it.
-#[derive(Default)]
-struct Reading {
-    tally: Tally,
-    unread: Unread,
-}
-
-impl Reading {
-    /// Takes facts until every reader is done or one of them failed, or until
-    /// `look` says that it is enough; and answers from files that grow.
-    fn take_facts(
-        &mut self,
-        incoming: &Receiver<Fact>,
-        growing: &mut [Answers<BufReader<File>>],
-        mut look: impl FnMut(&Tally) -> ControlFlow<()>,
-        failed: impl Fn() -> bool,
-    ) -> anyhow::Result<()> {
-        let mut looked = Instant::now();
-        loop {
-            match incoming.recv_timeout(TICK) {
-                Ok(fact) => self.fact(fact),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            }
-            if looked.elapsed() < TICK {
-                continue;
-            }
-            looked = Instant::now();
-            for file in &mut *growing {
-                self.read_answers(file)?;
-            }
-            if failed() || look(&self.tally).is_break() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn fact(&mut self, fact: Fact) {
-        match fact {
-            Fact::Refined(record) => {
-                if let Err(error) = self.tally.refined(&record) {
-                    let device = &record.device_id;
-                    let error = anyhow::Error::new(error);
-                    self.unread_record(&format!("record of {device:?}: {error:#}"));
-                }
-            }
-            Fact::Rejected(record) => self.tally.rejected(&record),
-            Fact::Unread(what) => self.unread_record(&what),
-        }
-    }
-
-    fn unread_record(&mut self, what: &str) {
-        self.unread.records += 1;
-        if self.unread.records <= NAMED_MAX {
-            warn!("cannot read {what}");
-        }
-    }
-
-    fn read_answers(&mut self, file: &mut Answers<BufReader<File>>) -> anyhow::Result<()> {
-        while let Some(line) = file
-            .next()
-            .with_context(|| format!("cannot read {}", file.name))?
-        {
-            self.answer(&file.name, line);
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, file: &str, line: Numbered) {
-        match line.answer {
-            Ok(answer) => self.tally.answered(&answer),
-            Err(error) => {
-                self.unread.lines += 1;
-                if self.unread.lines <= NAMED_MAX {
-                    warn!("{file}:{}: {error}", line.number);
-                }
-            }
-        }
-    }
 }

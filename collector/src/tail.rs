@@ -24,7 +24,7 @@ use crate::{
     kafka::{self, Begin, Next, TopicNames, TopicReader, Until},
 };
 
-pub use since::Since;
+pub use since::{Age, Since};
 
 /// Wait for the next record before what was printed is flushed.
 const IDLE: Duration = Duration::from_millis(100);

@@ -99,6 +99,32 @@ impl Intervals {
         rest
     }
 
+    /// The ordinals of `first..=last`.
+    pub(super) fn of(first: u64, last: u64) -> Self {
+        let mut set = Self::default();
+        set.insert(first, last);
+        set
+    }
+
+    /// The highest ordinal.
+    pub(super) fn last(&self) -> Option<u64> {
+        self.last_by_first.values().next_back().copied()
+    }
+
+    /// What lies in `first..=last`.
+    pub(super) fn within(&self, first: u64, last: u64) -> Self {
+        let below = self.last_by_first.range(..first).next_back();
+        let inside = self.last_by_first.range(first..=last.max(first));
+        let mut rest = Self::default();
+        for (begin, end) in below.into_iter().chain(inside) {
+            let (begin, end) = ((*begin).max(first), (*end).min(last));
+            if begin <= end {
+                rest.last_by_first.insert(begin, end);
+            }
+        }
+        rest
+    }
+
     /// What lies above `ordinal`.
     pub(super) fn above(&self, ordinal: u64) -> Self {
         let mut rest = Self::default();

@@ -6,12 +6,12 @@
 //! is committed, so reading disturbs nobody and may be repeated.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    Offset, TopicPartitionList,
+    Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
@@ -60,6 +60,9 @@ pub enum Until {
     /// At the end as it is at the start, once the transactions that are open
     /// then have ended.
     End,
+    /// At the end likewise, but in each partition before the first record with
+    /// this timestamp or a later one, in ms since 1970.
+    UnixMs(i64),
     /// Never.
     Forever,
 }
@@ -117,6 +120,8 @@ pub struct TopicReader {
     until: Until,
     /// Partitions that have not been read to their end.
     unfinished: BTreeSet<i32>,
+    /// Where a partition ends before its end.
+    ends: BTreeMap<i32, i64>,
     heard: Instant,
 }
 
@@ -160,7 +165,7 @@ impl TopicReader {
         let latest = |consumer: &BaseConsumer<Context>| -> KafkaResult<TopicPartitionList> {
             consumer.offsets_for_times(everything(Offset::End)?, REQUEST_MAX)
         };
-        if until == Until::End {
+        if until != Until::Forever {
             let observer = self::consumer(kafka, owner, "read_uncommitted")?
                 .map_err(failed("make a client"))?;
             let written = latest(&observer).map_err(failed("ask where it ends"))?;
@@ -181,12 +186,25 @@ impl TopicReader {
             }),
         }
         .map_err(failed("ask where to start"))?;
+        let mut ends = BTreeMap::new();
+        if let Until::UnixMs(unix_ms) = until {
+            let times = everything(Offset::Offset(unix_ms.max(0)))
+                .and_then(|times| consumer.offsets_for_times(times, REQUEST_MAX))
+                .map_err(failed("ask where to stop"))?;
+            for end in times.elements() {
+                // None where every record is older.
+                if let Offset::Offset(offset) = end.offset() {
+                    ends.insert(end.partition(), offset);
+                }
+            }
+        }
         consumer.assign(&start).map_err(failed("assign"))?;
         Ok(Self {
             consumer,
             topic: topic.to_owned(),
             until,
             unfinished: partitions.into_iter().collect(),
+            ends,
             heard: Instant::now(),
         })
     }
@@ -203,12 +221,20 @@ impl TopicReader {
     /// When an end is awaited and Kafka says nothing for a minute, or reading
     /// failed for good.
     pub fn next(&mut self, wait: Duration) -> Result<Next<'_>, ReadError> {
-        if self.until == Until::End && self.unfinished.is_empty() {
+        if self.until != Until::Forever && self.unfinished.is_empty() {
             return Ok(Next::End);
         }
         match self.consumer.poll(Timeout::After(wait)) {
             Some(Ok(record)) => {
                 self.heard = Instant::now();
+                let partition = record.partition();
+                if let Some(end) = self.ends.get(&partition)
+                    && record.offset() >= *end
+                {
+                    // What comes of it still is passed over likewise.
+                    self.unfinished.remove(&partition);
+                    return Ok(Next::Nothing);
+                }
                 Ok(Next::Record(record))
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -228,7 +254,7 @@ impl TopicReader {
     }
 
     fn nothing(&self) -> Result<Next<'_>, ReadError> {
-        if self.until == Until::End && self.heard.elapsed() > SILENCE_MAX {
+        if self.until != Until::Forever && self.heard.elapsed() > SILENCE_MAX {
             return Err(ReadError::Silence {
                 topic: self.topic.clone(),
             });

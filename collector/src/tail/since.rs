@@ -12,6 +12,28 @@ use crate::kafka::Begin;
 const EXPECTED: &str =
     "must be an age as in 90s, 15m, 2h or 1d, a time as in 2026-01-31T20:15:00Z, or offset:N";
 
+/// A length of time, as given by the user: 90s, 15m, 2h or 1d.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Age(Duration);
+
+impl Age {
+    /// In milliseconds.
+    #[must_use]
+    pub fn ms(self) -> i64 {
+        i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl FromStr for Age {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        age(text)
+            .map(Self)
+            .ok_or("must be as in 90s, 15m, 2h or 1d")
+    }
+}
+
 /// Where to begin, as given by the user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Since {

@@ -4,7 +4,7 @@ use clap::Parser;
 use prost::Message as _;
 use returnpath_collector::audit::{self, Outcome, Tally, audit};
 use returnpath_shared::wire::{
-    AdEvent, DropReason, Ledger, Rejected, RejectionReason, Tune, event::Kind,
+    AdEvent, DropReason, Ledger, Refined, Rejected, RejectionReason, Tune, event::Kind,
 };
 
 use crate::cluster::{Cluster, PATIENCE, batch, refined};
@@ -153,6 +153,63 @@ fn reading_may_begin_in_the_middle() {
     // The mock knows offsets only; it answers every time with the end.
     assert_eq!(missing("offset:1"), 1);
     assert_eq!(missing("offset:9"), 3);
+}
+
+/// Judges the topics by themselves.
+fn run_without_answers(cluster: &Cluster, flags: &[&str]) -> Outcome {
+    let args = Line::parse_from(["audit"].iter().chain(flags)).args;
+    audit(&args, cluster.settled(), go_on).unwrap()
+}
+
+#[test]
+fn topics_are_judged_by_themselves_where_no_answers_are_given() {
+    let cluster = Cluster::start();
+    for ordinal in [1, 2, 4] {
+        cluster.refined("rp.viewing", &refined("box-1", ordinal, tune()));
+        cluster.refined("rp.viewing", &refined("box-2", ordinal, tune()));
+    }
+    cluster.refined("rp.viewing", &refined("box-2", 3, tune()));
+    let outcome = run_without_answers(&cluster, &[]);
+    assert_eq!(outcome.missing(), 1);
+    assert!(!outcome.is_clean());
+    let missing = &outcome.verdict.boxes[0].missing[0];
+    assert_eq!((missing.class, missing.first_ordinal), ("unanswered", 3));
+    assert_eq!(outcome.verdict.out_of_order(), 1);
+    assert!(run_without_answers(&cluster, &["--device", "box-2"]).is_clean());
+    let strict = ["--device", "box-2", "--require-order"];
+    assert!(!run_without_answers(&cluster, &strict).is_clean());
+}
+
+#[test]
+fn a_stretch_of_time_is_judged_by_when_collectors_took_events() {
+    let cluster = Cluster::start();
+    // 2026-01-31T20:00:00Z, and an event an hour.
+    let eight_ms = 1_769_889_600_000;
+    for (hour, ordinal) in [(0, 1), (1, 2), (2, 4), (3, 7)] {
+        let record = Refined {
+            received_unix_ms: eight_ms + hour * 3_600_000,
+            ..refined("box-1", ordinal, tune())
+        };
+        cluster.refined("rp.viewing", &record);
+    }
+    // The mock knows offsets only: a stretch here begins with the oldest record.
+    let before = |until| {
+        let outcome = run_without_answers(&cluster, &["--until", until]);
+        let unanswered = outcome.verdict.unanswered();
+        (unanswered.arrived, unanswered.missing)
+    };
+    let hours = ["20", "21", "22", "23"].map(|hour| format!("2026-01-31T{hour}:00:00Z"));
+    assert_eq!(before(&hours[2]), (2, 0));
+    assert_eq!(before(&hours[3]), (3, 1));
+    assert_eq!(before("2026-02-01T00:00:00Z"), (4, 3));
+    for flags in [
+        ["--since", &hours[1], "--until", &hours[0]],
+        ["--around", "1d", "--until", "offset:3"],
+    ] {
+        let args = Line::parse_from(["audit"].iter().copied().chain(flags)).args;
+        let error = audit(&args, cluster.settled(), go_on).unwrap_err();
+        assert!(error.to_string().contains("--until"), "{error:#}");
+    }
 }
 
 #[test]

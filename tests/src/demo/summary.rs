@@ -87,6 +87,10 @@ impl Summary {
         let [ordinary, proof] = verdict.totals();
         all += &ordinary;
         all += &proof;
+        let mut declared = all.declared;
+        if all.unclean_stop > 0 {
+            declared.insert("unclean_stop", all.unclean_stop);
+        }
         // A run without events proves nothing.
         let flowed = all.arrived > 0 && proof.arrived > 0;
         Self {
@@ -104,7 +108,7 @@ impl Summary {
             answered: all.answered,
             in_refined_topics: all.arrived,
             rejected: all.rejected,
-            declared: all.declared,
+            declared,
             missing: all.missing,
             duplicated: all.duplicated,
             durable: proof.answered,

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 
 use proptest::{collection::vec, prelude::*};
+use prost::Message as _;
 use returnpath_shared::{
     Incarnation, pack,
-    wire::{AdEvent, DropReason, Event, Ledger, RejectionReason, Tune, UncleanStop},
+    wire::{AdEvent, DropReason, Event, Ledger, RejectionReason, Tune, UncleanStop, event},
 };
 
 use super::*;
@@ -259,7 +260,7 @@ fn an_event_that_stands_twice_is_a_duplicate_answered_or_not() {
     );
     assert_eq!(verdict.ordinary.duplicated, 1);
     assert_eq!(verdict.proof.duplicated, 1);
-    assert_eq!(verdict.unanswered, 1);
+    assert_eq!(verdict.unanswered.arrived, 1);
     assert!(!verdict.is_clean());
 }
 
@@ -347,8 +348,116 @@ fn long_runs_cost_one_interval() {
         tally.answered(&answer(1, ordinal, Class::Ordinary));
         tally.refined(&refined(1, ordinal, tune())).unwrap();
     }
-    // The epoch, what was answered, what arrived.
-    assert_eq!(tally.intervals, 3);
+    // What was answered, and what arrived, beside the epoch itself.
+    assert_eq!(tally.intervals, epoch::ITSELF + 2);
+}
+
+#[test]
+fn topics_alone_show_what_is_missing_between_what_came() {
+    let mut tally = Tally::new();
+    for ordinal in [1, 2, 5, 9] {
+        tally.refined(&refined(1, ordinal, tune())).unwrap();
+    }
+    tally.rejected(&rejected(1, 6, 0, 0));
+    tally.refined(&refined(2, 1, ledger(1, 7, 1))).unwrap();
+    let of_box = tally.verdict().boxes.remove(0);
+    let of_epoch = &of_box.epochs[0];
+    assert_eq!(of_epoch.epoch, epoch(1).to_string());
+    assert_eq!(of_epoch.unanswered.arrived, 4);
+    assert_eq!(of_epoch.unanswered.rejected, [("event", 1)].into());
+    assert_eq!(of_epoch.unanswered.declared, [("queue_full", 1)].into());
+    assert_eq!(of_epoch.unanswered.missing, 3);
+    let missing = |range: &Ordinals| (range.class, range.first_ordinal, range.last_ordinal);
+    let listed: Vec<_> = of_box.missing.iter().map(missing).collect();
+    assert_eq!(listed, [("unanswered", 3, 4), ("unanswered", 8, 8)]);
+}
+
+#[test]
+fn the_window_of_an_unclean_stop_is_told_apart_from_what_was_dropped() {
+    let verdict = judged(
+        &[
+            refined(1, 2, ad("d")),
+            refined(2, 1, ledger(1, 4, 1)),
+            refined(2, 2, unclean(1, 2)),
+            refined(1, 6, tune()),
+        ],
+        &[],
+    );
+    assert_eq!(verdict.ordinary.missing, 1, "1 was durable: {verdict:?}");
+    assert_eq!(verdict.epochs[0].unclean_stop_above, Some(2));
+    assert_eq!(verdict.unanswered.unclean_stop, 2);
+    let excused = |range: &Ordinals| (range.what, range.reason, range.first_ordinal);
+    let listed: Vec<_> = verdict.excused.iter().map(excused).collect();
+    let unclean = "unclean_stop";
+    assert_eq!(
+        listed,
+        [
+            ("declared", "queue_full", 4),
+            (unclean, "", 3),
+            (unclean, "", 5)
+        ]
+    );
+}
+
+#[test]
+fn events_behind_later_ones_of_their_lane_and_topic_are_out_of_order() {
+    let lane = |lane: wire::Lane, record: wire::Refined| wire::Refined {
+        lane: lane.into(),
+        ..record
+    };
+    let live = |ordinal, kind| lane(wire::Lane::Live, refined(1, ordinal, kind));
+    let mut tally = Tally::new();
+    for record in [
+        live(1, tune()),
+        live(4, tune()),
+        live(2, ad("other topic")),
+        lane(wire::Lane::Backlog, refined(1, 3, tune())),
+        live(6, tune()),
+        live(5, tune()),
+        // Twice is another finding.
+        live(4, tune()),
+    ] {
+        tally.refined(&record).unwrap();
+    }
+    let verdict = tally.verdict();
+    assert_eq!(verdict.out_of_order(), 1);
+    let late = &verdict.boxes[0].out_of_order[0];
+    assert_eq!((late.class, late.first_ordinal), ("ordinary", 5));
+    assert_eq!(verdict.duplicated(), 1);
+}
+
+#[test]
+fn a_stretch_of_time_judges_what_came_in_it_and_what_is_missing_below() {
+    let stretch = Stretch {
+        from_unix_ms: Some(1_000),
+        to_unix_ms: Some(2_000),
+    };
+    let mut tally = Tally::of(stretch);
+    for (received_unix_ms, ordinal) in [
+        (500, 1),
+        (900, 3),
+        (1_000, 6),
+        (1_500, 10),
+        // A backlog, after the stretch.
+        (2_500, 8),
+        (2_600, 14),
+    ] {
+        let record = wire::Refined {
+            received_unix_ms,
+            ..refined(1, ordinal, tune())
+        };
+        tally.refined(&record).unwrap();
+    }
+    for ordinal in 1..=14 {
+        tally.answered(&answer(1, ordinal, Class::Ordinary));
+    }
+    let of_box = tally.verdict().boxes.remove(0);
+    assert_eq!(of_box.ordinary.answered, 7, "4 to 10");
+    assert_eq!(of_box.ordinary.arrived, 3, "6, 8 and 10");
+    assert_eq!(of_box.outside, 7);
+    let missing = |range: &Ordinals| (range.first_ordinal, range.last_ordinal);
+    let listed: Vec<_> = of_box.missing.iter().map(missing).collect();
+    assert_eq!(listed, [(4, 5), (7, 7), (9, 9)]);
 }
 
 #[derive(Clone, Debug)]
@@ -402,21 +511,40 @@ impl Plain {
         }
     }
 
-    fn missing(&self, class: Class) -> Vec<u64> {
+    /// Of one class, or of what was answered to nobody.
+    fn missing(&self, class: Option<Class>) -> Vec<u64> {
         let excused = |ordinal: &u64| {
             self.arrived.contains_key(ordinal)
                 || self.rejected.contains(ordinal)
                 || self.declared.contains(ordinal)
                 || self.whole_epoch
-                || class == Class::Ordinary
+                || class != Some(Class::Proof)
                     && self.unclean_above.is_some_and(|known| *ordinal > known)
         };
-        self.answered
-            .iter()
-            .filter(|(ordinal, of)| **of == class && !excused(ordinal))
-            .map(|(ordinal, _)| *ordinal)
+        (1..=self.highest())
+            .filter(|ordinal| self.answered.get(ordinal).copied() == class)
+            .filter(|ordinal| !excused(ordinal))
             .collect()
     }
+
+    fn highest(&self) -> u64 {
+        let known = [
+            self.answered.keys().max(),
+            self.arrived.keys().max(),
+            self.rejected.last(),
+            self.declared.last(),
+        ];
+        known.into_iter().flatten().max().copied().unwrap_or(0)
+    }
+}
+
+/// What is listed as missing of the epoch that the facts are about.
+fn listed(verdict: &Verdict, class: &str) -> Vec<u64> {
+    let missing = verdict.boxes.iter().flat_map(|of_box| &of_box.missing);
+    missing
+        .filter(|missing| missing.epoch == epoch(1).to_string() && missing.class == class)
+        .flat_map(|missing| missing.first_ordinal..=missing.last_ordinal)
+        .collect()
 }
 
 fn feed(tally: &mut Tally, fact: &Fact) {
@@ -463,11 +591,8 @@ proptest! {
         let verdict = tally.verdict();
         for (class, index) in [(Class::Ordinary, 0), (Class::Proof, 1)] {
             let found = &verdict.totals()[index];
-            let listed: Vec<u64> = verdict.boxes.iter().flat_map(|of_box| &of_box.missing)
-                .filter(|missing| missing.class == class_name(class))
-                .flat_map(|missing| missing.first_ordinal..=missing.last_ordinal)
-                .collect();
-            prop_assert_eq!(&listed, &plain.missing(class));
+            let listed = listed(&verdict, class_name(class));
+            prop_assert_eq!(&listed, &plain.missing(Some(class)));
             prop_assert_eq!(found.missing, listed.len() as u64);
             let answered = plain.answered.values().filter(|of| **of == class).count() as u64;
             prop_assert_eq!(found.answered, answered);
@@ -477,6 +602,7 @@ proptest! {
                 answered
             );
         }
+        prop_assert_eq!(listed(&verdict, "unanswered"), plain.missing(None));
         let doubled = plain.arrived.values().filter(|times| **times > 1).count() as u64;
         // Declarations that came twice stand twice as well, in their own epochs.
         let declarations_doubled: u64 = verdict.totals()[1].duplicated;
@@ -503,7 +629,7 @@ proptest! {
             Fact::Unclean(known) => Some((4, known + 1)),
             Fact::Answered(..) | Fact::Refined(_) | Fact::Rejected(..) => None,
         }).collect();
-        let extra: u64 = verdict.boxes.iter().map(|of_box| of_box.unanswered).sum();
+        let extra: u64 = verdict.boxes.iter().map(|of_box| of_box.unanswered.arrived).sum();
         prop_assert_eq!(extra, (unanswered + declarations.len()) as u64);
     }
 }
