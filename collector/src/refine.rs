@@ -1,11 +1,12 @@
 //! The role `refine`: raw records in, refined events out, each exactly once.
 //!
 //! A consumer group over `rp.raw`; whoever is assigned a partition of it owns
-//! the same partition of `rp.raw.backlog`, of `rp.refine.state` and
-//! `rp.devices`, which are its memory, and of every output. What becomes of a
-//! record is decided by `returnpath_refinery`; how records, state and offsets
-//! become one transaction is `exactly_once`'s; `work` joins the two.
+//! the same partition of `rp.raw.backlog`, of `rp.refine.state`, `rp.devices`
+//! and `rp.completeness`, which are its memory, and of every output. What
+//! becomes of a record is decided by `returnpath_refinery`; how records, state
+//! and offsets become one transaction is `exactly_once`'s; `work` joins the two.
 
+mod completeness;
 mod metrics;
 mod work;
 

@@ -34,6 +34,11 @@ pub const UNPACKED_BYTES_MAX: usize = 256 * 1024;
 /// that lost its queue file this often has a broken flash.
 pub const INCARNATIONS_MAX: usize = 16;
 
+/// Rows of a box's ledger, past which it evicts nothing more: as many ranges
+/// may it declare lost at once, and refine remembers per device. Only boxes
+/// whose classes alternate over thousands of batches come near it.
+pub const LEDGER_ROWS_MAX: usize = 1_024;
+
 /// Largest ids and names given by clients, in bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 64;
 

@@ -1,9 +1,13 @@
 //! What must hold after every step, by name. Those about what Kafka holds are
 //! beside it, in `reference.rs`.
 
+use prost::Message as _;
 use returnpath_delivery::{Config, Uptime};
+use returnpath_shared::wire::{self, Missing};
 
-use crate::{reference::EventName, set_top_box::Agent, transition::BoxIndex, world::World};
+use crate::{
+    kafka::Log, reference::EventName, set_top_box::Agent, transition::BoxIndex, world::World,
+};
 
 /// The agent's own events (boots, ledgers, unclean stops) are never turned
 /// away; the core keeps this much of the queue for them.
@@ -32,7 +36,7 @@ impl World {
     pub(crate) fn invariant_everything_arrived_once(&self) {
         let verdict = self.reference.tally.verdict();
         assert!(
-            verdict.is_clean(),
+            verdict.is_clean() && verdict.unanswered().missing == 0,
             "missing {}, duplicated {}: {:#?}",
             verdict.missing(),
             verdict.duplicated(),
@@ -42,6 +46,24 @@ impl World {
                 .filter(|of_box| !of_box.is_clean())
                 .collect::<Vec<_>>()
         );
+    }
+}
+
+impl Log {
+    /// rp.completeness knows of nothing that is missing without a reason. What
+    /// the box may still hold, by its last envelope, it may name as such.
+    pub(crate) fn invariant_nothing_is_missing_without_a_reason(&mut self) {
+        self.compact();
+        for (key, value) in &self.completeness {
+            let Some(value) = value else { continue };
+            let run = wire::Completeness::decode(value.clone()).unwrap();
+            let mut missing = run.missing.iter();
+            assert!(
+                !missing.any(|range| range.missing() == Missing::Unexplained),
+                "{}: {run:?}",
+                String::from_utf8_lossy(key)
+            );
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Log {
     pub(crate) changelog: Vec<(Bytes, Option<Bytes>)>,
     /// rp.devices.
     pub(crate) profiles: Vec<(Bytes, Option<Bytes>)>,
+    /// rp.completeness.
+    pub(crate) completeness: Vec<(Bytes, Option<Bytes>)>,
 }
 
 #[derive(Clone)]
@@ -71,7 +73,11 @@ impl Log {
 
     /// Keeps the last record of each key, as compaction may at any time.
     pub(crate) fn compact(&mut self) {
-        for topic in [&mut self.changelog, &mut self.profiles] {
+        for topic in [
+            &mut self.changelog,
+            &mut self.profiles,
+            &mut self.completeness,
+        ] {
             let mut kept: Vec<(Bytes, Option<Bytes>)> = Vec::new();
             for (key, value) in topic.drain(..) {
                 kept.retain(|(other, _)| *other != key);

@@ -89,6 +89,10 @@ impl World {
                     core.restore_profile(key, value.as_deref())
                         .expect("refine reads what it wrote");
                 }
+                for (key, value) in &log.completeness {
+                    core.restore_completeness(key, value.as_deref())
+                        .expect("refine reads what it wrote");
+                }
                 Node {
                     core,
                     next: log.committed,
@@ -167,6 +171,10 @@ impl World {
                 Destination::Refined(stream) => self.reference.refined(stream, record.key, value),
                 Destination::Rejected => self.reference.rejected(value),
                 Destination::Device => log.profiles.push((
+                    Bytes::copy_from_slice(record.key),
+                    record.value.map(Bytes::copy_from_slice),
+                )),
+                Destination::Completeness => log.completeness.push((
                     Bytes::copy_from_slice(record.key),
                     record.value.map(Bytes::copy_from_slice),
                 )),

@@ -121,6 +121,9 @@ impl World {
             steps += 1;
         }
         self.invariant_everything_arrived_once();
+        for log in &mut self.kafka.partitions {
+            log.invariant_nothing_is_missing_without_a_reason();
+        }
         let totals = self.reference.tally.verdict().totals();
         Summary {
             box_ms: self.schedule.now_ms() * self.boxes.len() as u64,

@@ -12,14 +12,13 @@ use alloc::{
     vec::Vec,
 };
 
-use returnpath_shared::{BatchId, Epoch, Ordinal, Sequence, wire};
+use returnpath_shared::{BatchId, Epoch, LEDGER_ROWS_MAX, Ordinal, Sequence, wire};
 
 use crate::{LedgerRow, Op, StoredBatch};
 
-/// Rows beyond which nothing is evicted for want of space. Only boxes whose
-/// classes alternate over thousands of batches come near it; 1,024 rows take
-/// 120 KiB of RAM.
-pub(crate) const ROWS_MAX: usize = 1_024;
+/// Rows beyond which nothing is evicted for want of space; they take 120 KiB of
+/// RAM.
+pub(crate) const ROWS_MAX: usize = LEDGER_ROWS_MAX;
 
 /// Rows under way to the cloud at once: as many events as a batch takes twice
 /// over would say nothing sooner.

@@ -16,8 +16,11 @@ use crate::limit::{INCARNATION_ORDER_MS, Limits};
 
 mod restore;
 mod runs;
+mod tell;
 
-use runs::Runs;
+pub(crate) use tell::{Hole, Told};
+
+use runs::{Growth, Runs};
 
 /// What is known of a batch before it is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +48,15 @@ pub(crate) enum Full {
 pub(crate) struct Forgotten {
     pub(crate) holes: u64,
     pub(crate) epochs: u64,
+}
+
+/// What taking a batch, or hearing what the box holds, led to.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) forgotten: Forgotten,
+    /// Epochs that began or ended, of which a hole opened, closed or was
+    /// released, or everything was released. Not those that merely grew.
+    pub(crate) turned: Vec<Epoch>,
 }
 
 /// What has arrived from one box.
@@ -133,7 +145,7 @@ impl Arrivals {
         id: BatchId,
         received_unix_ms: i64,
         limits: &Limits,
-    ) -> Result<Forgotten, Full> {
+    ) -> Result<Outcome, Full> {
         let Epoch { incarnation, start } = id.epoch;
         let late = self.standing(id) == Standing::Late;
         let new_epoch = self
@@ -143,7 +155,7 @@ impl Arrivals {
             .known(incarnation)
             .and_then(|known| known.epoch(start))
             .map_or(id.sequence.0 > 1, |arrived| {
-                arrived.sequences.opens_hole(id.sequence.0)
+                arrived.sequences.growth(id.sequence.0) == Growth::Opens
             });
         if new_epoch && !late && self.held_epochs() >= limits.epochs_max {
             return Err(Full::Epochs);
@@ -151,16 +163,40 @@ impl Arrivals {
         if opens_hole && !late && self.held_holes() >= limits.holes_max {
             return Err(Full::Holes);
         }
-        let mut forgotten = Forgotten::default();
+        let mut outcome = Outcome::default();
         let at = self
-            .enter(incarnation, received_unix_ms, &mut forgotten)
+            .enter(incarnation, received_unix_ms, &mut outcome.forgotten)
             .ok_or(Full::Incarnations)?;
-        self.incarnations[at]
+        let growth = self.incarnations[at]
             .epoch_entered(start)
             .sequences
-            .insert(id.sequence.0);
-        self.forget_beyond_bounds(limits, &mut forgotten);
-        Ok(forgotten)
+            .insert(id.sequence.0, received_unix_ms);
+        match growth {
+            _ if new_epoch => {
+                outcome.turned.push(id.epoch);
+                outcome.turned.extend(self.ended_by(at, start));
+            }
+            Growth::Opens | Growth::Closes => outcome.turned.push(id.epoch),
+            Growth::Extends | Growth::Shrinks => {}
+        }
+        self.forget_beyond_bounds(limits, &mut outcome);
+        Ok(outcome)
+    }
+
+    /// A batch that has been taken carries these ordinals. Of one that cannot
+    /// be read nobody tells.
+    pub(crate) fn tell_ordinals(&mut self, id: BatchId, first_ordinal: u64, last_ordinal: u64) {
+        let known = self
+            .incarnations
+            .iter_mut()
+            .find(|known| known.incarnation == id.epoch.incarnation);
+        if let Some(known) = known
+            && let Some(at) = known.position(id.epoch.start)
+        {
+            known.epochs[at]
+                .sequences
+                .tell(id.sequence.0, first_ordinal, last_ordinal);
+        }
     }
 
     /// The box has said, in the run `sender`, what it held of each
@@ -173,10 +209,10 @@ impl Arrivals {
         oldest_held: &[BatchId],
         received_unix_ms: i64,
         limits: &Limits,
-    ) -> Forgotten {
-        let mut forgotten = Forgotten::default();
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
         // Where there is no room for the sender, what it releases makes some.
-        let entered = self.enter(sender.incarnation, received_unix_ms, &mut forgotten);
+        let entered = self.enter(sender.incarnation, received_unix_ms, &mut outcome.forgotten);
         let sender_first_ms = entered.map_or(received_unix_ms, |at| {
             self.incarnations[at].first_received_unix_ms
         });
@@ -201,10 +237,10 @@ impl Arrivals {
             } else {
                 Place::NOTHING
             };
-            known.held_from = known.held_from.max(held_from);
+            known.release(held_from, &mut outcome.turned);
         }
-        self.forget_beyond_bounds(limits, &mut forgotten);
-        forgotten
+        self.forget_beyond_bounds(limits, &mut outcome);
+        outcome
     }
 
     /// Whether every batch of the epoch up to this one has arrived, without
@@ -273,6 +309,27 @@ impl Arrivals {
         Some(at)
     }
 
+    /// The epoch that ends with the arrival of `start`, the first of it, in the
+    /// incarnation at `at`.
+    fn ended_by(&self, at: usize, start: u32) -> Option<Epoch> {
+        let known = &self.incarnations[at];
+        let (latest, before) = known.epochs.split_last()?;
+        if latest.start != start {
+            return None;
+        }
+        let ended = match before.last() {
+            Some(before) => (known.incarnation, before.start),
+            None => {
+                let former = self.incarnations[..at].last()?;
+                (former.incarnation, former.epochs.last()?.start)
+            }
+        };
+        Some(Epoch {
+            incarnation: ended.0,
+            start: ended.1,
+        })
+    }
+
     fn held_epochs(&self) -> usize {
         self.incarnations
             .iter()
@@ -291,26 +348,67 @@ impl Arrivals {
             .sum()
     }
 
-    fn forget_beyond_bounds(&mut self, limits: &Limits, forgotten: &mut Forgotten) {
+    fn forget_beyond_bounds(&mut self, limits: &Limits, outcome: &mut Outcome) {
         let mut released_epochs: usize = self.incarnations.iter().map(Known::released_epochs).sum();
         for known in &mut self.incarnations {
             while released_epochs > limits.released_epochs_max && known.released_epochs() > 0 {
                 known.forget_oldest_epoch();
                 released_epochs -= 1;
-                forgotten.epochs += 1;
+                outcome.forgotten.epochs += 1;
             }
-            forgotten.holes += known.forget_holes_beyond(limits.released_holes_max);
+            outcome.forgotten.holes +=
+                known.forget_holes_beyond(limits.released_holes_max, &mut outcome.turned);
         }
     }
 }
 
 impl Known {
     fn epoch(&self, start: u32) -> Option<&Arrived> {
-        let at = self
-            .epochs
+        self.position(start).map(|at| &self.epochs[at])
+    }
+
+    fn position(&self, start: u32) -> Option<usize> {
+        // Nearly always asked about the newest.
+        if let Some(newest) = self.epochs.last()
+            && newest.start == start
+        {
+            return Some(self.epochs.len() - 1);
+        }
+        self.epochs
             .binary_search_by_key(&start, |arrived| arrived.start)
-            .ok()?;
-        self.epochs.get(at)
+            .ok()
+    }
+
+    /// The box has released what is below `held_from`.
+    fn release(&mut self, held_from: Place, turned: &mut Vec<Epoch>) {
+        if held_from <= self.held_from {
+            return;
+        }
+        let released = self.held_from..held_from;
+        self.held_from = held_from;
+        let touched = self
+            .epochs
+            .partition_point(|arrived| arrived.start < released.start.start);
+        for arrived in &self.epochs[touched..] {
+            if arrived.start > released.end.start {
+                break;
+            }
+            let is_whole = arrived.start < released.end.start;
+            let place = |sequence| Place {
+                start: arrived.start,
+                sequence,
+            };
+            if is_whole
+                || arrived.sequences.holes().any(|hole| {
+                    released.contains(&place(hole.first)) || released.contains(&place(hole.last))
+                })
+            {
+                turned.push(Epoch {
+                    incarnation: self.incarnation,
+                    start: arrived.start,
+                });
+            }
+        }
     }
 
     fn epoch_entered(&mut self, start: u32) -> &mut Arrived {
@@ -358,14 +456,21 @@ impl Known {
         self.forgotten_below_start = oldest.start.saturating_add(1);
     }
 
-    fn forget_holes_beyond(&mut self, released_holes_max: usize) -> u64 {
+    fn forget_holes_beyond(&mut self, released_holes_max: usize, turned: &mut Vec<Epoch>) -> u64 {
         let mut forgotten = 0;
         for at in 0..self.epochs.len() {
+            let before = forgotten;
             while self.epochs[at].sequences.runs.len() > released_holes_max
                 && self.released_holes(&self.epochs[at]) > released_holes_max
             {
                 self.epochs[at].sequences.forget_lowest_hole();
                 forgotten += 1;
+            }
+            if forgotten > before {
+                turned.push(Epoch {
+                    incarnation: self.incarnation,
+                    start: self.epochs[at].start,
+                });
             }
         }
         forgotten

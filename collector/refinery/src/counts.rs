@@ -31,6 +31,10 @@ pub struct Counts {
     pub holes_forgotten: u64,
     /// Epochs forgotten, likewise.
     pub epochs_forgotten: u64,
+    /// Ranges of batches of which it was forgotten that they were declared lost.
+    pub declared_ranges_forgotten: u64,
+    /// Epochs of which it was forgotten that something was declared lost.
+    pub declared_epochs_forgotten: u64,
     /// Envelopes that say `clock_synchronised` with an impossible clock.
     pub clocks_refused: u64,
     /// Envelopes whose sender or oldest-held batches are missing or
@@ -71,6 +75,8 @@ impl AddAssign for Counts {
         self.waits_refused += other.waits_refused;
         self.holes_forgotten += other.holes_forgotten;
         self.epochs_forgotten += other.epochs_forgotten;
+        self.declared_ranges_forgotten += other.declared_ranges_forgotten;
+        self.declared_epochs_forgotten += other.declared_epochs_forgotten;
         self.clocks_refused += other.clocks_refused;
         self.declarations_refused += other.declarations_refused;
     }

@@ -1,15 +1,21 @@
-//! All that is known of one box, and its records in the changelog and in
-//! `rp.devices`.
+//! All that is known of one box, and its records in the changelog, in
+//! `rp.devices` and in `rp.completeness`.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
+
+use core::ops::Range;
 
 use prost::Message;
-use returnpath_shared::wire::{ClockState, DeviceProfile, DeviceState, EventMoment, ProofState};
+use returnpath_shared::{
+    Epoch,
+    wire::{self, ClockState, DeviceProfile, DeviceState, EventMoment, ProofState},
+};
 use returnpath_transaction::Versioned;
 
 use crate::{
     arrivals::Arrivals,
     clock::Clocks,
+    completeness::{self, Account, Completeness},
     order::Moment,
     output::{Destination, Output},
     profile::{self, Profile},
@@ -17,6 +23,7 @@ use crate::{
     state::{CLOCK_SUFFIX, PROOF_SUFFIX, RestoreError},
 };
 
+mod accounting;
 mod learning;
 
 /// One box. Its parts are kept in records of their own, because they change at
@@ -27,6 +34,7 @@ pub(crate) struct Device {
     pub(crate) arrivals: Versioned<Arrivals>,
     pub(crate) clocks: Versioned<Clocks>,
     pub(crate) proofs: Versioned<Proofs>,
+    completeness: Versioned<Completeness>,
     /// `None` until something is known.
     profile: Versioned<Option<Box<Profile>>>,
     /// The latest event that said what is viewed; it may have said nothing new.
@@ -42,6 +50,7 @@ impl Device {
             arrivals: Versioned::default(),
             clocks: Versioned::default(),
             proofs: Versioned::default(),
+            completeness: Versioned::default(),
             profile: Versioned::default(),
             viewing_told: Versioned::default(),
             is_listed: false,
@@ -82,6 +91,26 @@ impl Device {
         Ok(())
     }
 
+    pub(crate) fn restore_completeness(
+        &mut self,
+        epoch: Epoch,
+        value: Option<&[u8]>,
+    ) -> Result<(), RestoreError> {
+        let mut completeness = self.completeness.get().clone();
+        match value {
+            None => completeness.restore(epoch, None)?,
+            Some(value) => {
+                let record: wire::Completeness = decode(Some(value))?;
+                if record.device_id.as_bytes() != &*self.key {
+                    return Err(RestoreError::Rule { field: "device_id" });
+                }
+                completeness.restore(epoch, Some(&record))?;
+            }
+        }
+        self.completeness.load(completeness);
+        Ok(())
+    }
+
     /// The profile as the open transaction has it.
     pub(crate) fn profile(&self) -> &Profile {
         self.profile.get().as_deref().unwrap_or(&profile::UNKNOWN)
@@ -101,6 +130,7 @@ impl Device {
         if self.profile.is_changed() {
             self.put_profile(out);
         }
+        self.put_changed_accounts(out);
     }
 
     /// Appends all records, as they stand; none for what is empty.
@@ -115,6 +145,9 @@ impl Device {
             self.put_proofs(out);
         }
         self.put_profile(out);
+        for account in self.completeness.get().accounts() {
+            self.put_account(account, out);
+        }
     }
 
     fn put_arrivals(&self, out: &mut Output) {
@@ -137,6 +170,46 @@ impl Device {
         }
     }
 
+    /// An account that is written has changed: its revision counts.
+    fn put_changed_accounts(&self, out: &mut Output) {
+        let Some(committed) = self.completeness.committed() else {
+            return;
+        };
+        let now = self.completeness.get();
+        for account in now.accounts() {
+            if committed.account(account.epoch) != Some(account) {
+                self.put_account(account, out);
+            }
+        }
+        for account in committed.accounts() {
+            if now.account(account.epoch).is_none() {
+                let key = self.put_account_key(account.epoch, out);
+                out.put_tombstone(Destination::Completeness, &key);
+            }
+        }
+    }
+
+    fn put_account(&self, account: &Account, out: &mut Output) {
+        let (model, firmware) = self.profile().model_and_firmware();
+        let record = wire::Completeness {
+            device_id: String::from_utf8_lossy(&self.key).into(),
+            model: model.into(),
+            firmware: firmware.into(),
+            ..account.to_wire(self.arrivals.get())
+        };
+        let key = self.put_account_key(account.epoch, out);
+        out.put_record(Destination::Completeness, &key, |bytes| {
+            // A `Vec` grows: encoding into it cannot fail.
+            let _ = record.encode(bytes);
+        });
+    }
+
+    fn put_account_key(&self, epoch: Epoch, out: &mut Output) -> Range<usize> {
+        let mut suffix = String::new();
+        completeness::put_key(&mut suffix, epoch);
+        out.put_key(&[&self.key, suffix.as_bytes()])
+    }
+
     fn put_clocks(&self, out: &mut Output) {
         put(
             out,
@@ -157,6 +230,7 @@ impl Device {
         self.arrivals.commit();
         self.clocks.commit();
         self.proofs.commit();
+        self.completeness.commit();
         self.profile.commit();
         self.viewing_told.commit();
         self.is_listed = false;
@@ -166,6 +240,7 @@ impl Device {
         self.arrivals.abort();
         self.clocks.abort();
         self.proofs.abort();
+        self.completeness.abort();
         self.profile.abort();
         self.viewing_told.abort();
         self.is_listed = false;

@@ -27,12 +27,18 @@
 //! other, but stand in `rp.devices` and nowhere else:
 //! [`Partition::restore_profile`] takes them back. Each ad opportunity goes out
 //! once more with the profile of its moment ([`Destination::Opportunity`]).
+//!
+//! What did not arrive is told too: an account of each run of each box, with
+//! its holes and what the box declared lost, goes to `rp.completeness`, which
+//! is likewise the only copy of what was declared
+//! ([`Partition::restore_completeness`]).
 #![no_std]
 extern crate alloc;
 
 mod arrivals;
 mod batch;
 mod clock;
+mod completeness;
 mod counts;
 mod device;
 mod encode;
@@ -51,6 +57,7 @@ mod state;
 mod unpack;
 mod unread;
 
+pub use completeness::{BoxCompleteness, Missing, Total};
 pub use counts::Counts;
 pub use limit::*;
 pub use order::Moment;

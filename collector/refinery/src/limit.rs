@@ -13,6 +13,12 @@ pub struct Limits {
     pub holes_max: usize,
     /// See [`RELEASED_HOLES_MAX`].
     pub released_holes_max: usize,
+    /// See [`DECLARED_EPOCHS_MAX`].
+    pub declared_epochs_max: usize,
+    /// See [`RELEASED_DECLARED_EPOCHS_MAX`].
+    pub released_declared_epochs_max: usize,
+    /// See [`DECLARED_RANGES_MAX`].
+    pub declared_ranges_max: usize,
 }
 
 impl Limits {
@@ -22,6 +28,9 @@ impl Limits {
         released_epochs_max: RELEASED_EPOCHS_MAX,
         holes_max: HOLES_MAX,
         released_holes_max: RELEASED_HOLES_MAX,
+        declared_epochs_max: DECLARED_EPOCHS_MAX,
+        released_declared_epochs_max: RELEASED_DECLARED_EPOCHS_MAX,
+        declared_ranges_max: DECLARED_RANGES_MAX,
     };
 }
 
@@ -72,6 +81,31 @@ pub const HOLES_MAX: usize = 256;
 /// batch may still be on its way through the other lane. The oldest is
 /// forgotten first; what comes for it later is rejected (`RETIRED`).
 pub const RELEASED_HOLES_MAX: usize = 32;
+
+/// Epochs of a box of which nothing has arrived, and which are remembered
+/// because they were declared: as many unclean stops as an agent tells of after
+/// one start, batches of which it may still send. Those that the box has released are
+/// forgotten first, then the oldest; what they declared stands in `rp.health`.
+pub const DECLARED_EPOCHS_MAX: usize = 256;
+
+/// Of these epochs, those that the box has released: more starts than a box
+/// makes in a bad week. The oldest is forgotten first.
+pub const RELEASED_DECLARED_EPOCHS_MAX: usize = 32;
+
+/// Ranges of batches remembered per box as declared lost: a ledger as full as
+/// an agent lets it become, whatever order its rows come in; 40 KiB. Those of
+/// which nothing is missing are forgotten first, then of the oldest epoch the
+/// lowest: where something is missing there, it is no longer said why.
+pub const DECLARED_RANGES_MAX: usize = returnpath_shared::LEDGER_ROWS_MAX;
+
+/// Missing ranges listed in one record of `rp.completeness`: more than a person
+/// reads, and some 2 KiB. The sums beside them go on.
+pub const MISSING_RANGES_MAX: usize = 64;
+
+/// The account of an epoch is written anew after this much time, in ms, where
+/// nothing turns: a record per box and ten minutes, where a batch comes every
+/// five seconds.
+pub const COMPLETENESS_REFRESH_MS: i64 = 10 * 60 * 1_000;
 
 /// Proofs of clients remembered per box to recognise repeats: the last twenty
 /// ads with all that happens to them, while a client repeats within minutes. All

@@ -15,6 +15,9 @@ pub enum Destination {
     Device,
     /// An ad opportunity with what is known of its box: `rp.opportunities`.
     Opportunity,
+    /// What of an epoch arrived and what did not: the compacted
+    /// `rp.completeness`.
+    Completeness,
 }
 
 /// What goes out; urgent is what the live lane brought: what waited out an

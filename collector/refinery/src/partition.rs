@@ -9,6 +9,7 @@ use returnpath_transaction::Versioned;
 use crate::{
     arrivals::Standing,
     batch::BatchHead,
+    completeness::{self, BoxCompleteness},
     counts::Counts,
     device::{self, Device},
     encode::{Rejected, put_rejected},
@@ -98,6 +99,23 @@ impl Partition {
         Ok(())
     }
 
+    /// Takes one record of `rp.completeness`, as [`restore`](Self::restore)
+    /// takes those of the changelog: the topic is the only copy of what boxes
+    /// declared lost.
+    ///
+    /// # Errors
+    /// When key or value are not as this crate writes them.
+    pub fn restore_completeness(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), RestoreError> {
+        let (device, epoch) = completeness::key_epoch(key)?;
+        self.known(device).restore_completeness(epoch, value)?;
+        self.devices_committed = self.devices.len();
+        Ok(())
+    }
+
     /// Refines one record, or lets it wait for the one before it.
     ///
     /// Records of a lane come in the order of their offsets. `now_ms` is a
@@ -176,8 +194,8 @@ impl Partition {
         self.waiting.lowest_offset(lane)
     }
 
-    /// Appends the changelog records and profiles of the open transaction, one
-    /// a key and topic.
+    /// Appends the changelog records, profiles and accounts of the open
+    /// transaction, one a key and topic.
     /// Call once, after the last `refine` of the transaction.
     pub fn changes(&self, out: &mut Output) {
         for device in &self.touched {
@@ -188,9 +206,10 @@ impl Partition {
         }
     }
 
-    /// Appends the whole state as changelog records and profiles, in the order
-    /// of the boxes: what a fresh partition needs to [`restore`](Self::restore)
-    /// and [`restore_profile`](Self::restore_profile).
+    /// Appends the whole state as changelog records, profiles and accounts, in
+    /// the order of the boxes: what a fresh partition needs to
+    /// [`restore`](Self::restore), [`restore_profile`](Self::restore_profile)
+    /// and [`restore_completeness`](Self::restore_completeness).
     pub fn snapshot(&self, out: &mut Output) {
         if *self.unread.get() != Unread::default() {
             device::put(out, &[UNREAD_KEY], &self.unread.get().to_wire());
@@ -235,6 +254,12 @@ impl Partition {
             return false;
         };
         event.compare(than, self.devices[*known].arrivals.get()) == Some(Ordering::Greater)
+    }
+
+    /// What has arrived of each box, and what has not: for metrics. Goes over
+    /// everything that is known, so not to be called with each transaction.
+    pub fn completeness(&self) -> impl Iterator<Item = BoxCompleteness<'_>> {
+        self.devices.iter().map(Device::tell_completeness)
     }
 
     /// Boxes known: for metrics.

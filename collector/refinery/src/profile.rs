@@ -123,6 +123,13 @@ impl Profile {
         self.last_seen_unix_ms = self.last_seen_unix_ms.max(received_unix_ms);
     }
 
+    /// Model and firmware, as the box said last; empty where it has not.
+    pub(crate) fn model_and_firmware(&self) -> (&str, &str) {
+        self.facts
+            .as_ref()
+            .map_or(("", ""), |facts| (&facts.model, &facts.firmware))
+    }
+
     pub(crate) fn moved_by_power(&self) -> Option<Moment> {
         self.moved.power
     }

@@ -10,9 +10,10 @@ use returnpath_shared::{
 };
 
 use crate::{
-    arrivals::{Forgotten, Full, Standing},
+    arrivals::{Full, Outcome, Standing},
     batch::{self, BatchHead},
     clock::{self, Seen},
+    completeness::Declaration,
     counts::Counts,
     device::Device,
     encode::{
@@ -60,13 +61,13 @@ impl Refining<'_> {
         }
         match declaration {
             Some(declaration) => {
-                let forgotten = self.device.arrivals.change().release(
+                let outcome = self.device.arrivals.change().release(
                     declaration.sender,
                     &declaration.oldest_held,
                     self.record.received_unix_ms,
                     self.limits,
                 );
-                self.count_forgotten(forgotten);
+                self.account(outcome);
             }
             None => self.counts.declarations_refused += 1,
         }
@@ -95,7 +96,11 @@ impl Refining<'_> {
                 .change()
                 .take(id, self.record.received_unix_ms, self.limits);
         match taken {
-            Ok(forgotten) => self.count_forgotten(forgotten),
+            Ok(outcome) => {
+                self.account(outcome);
+                self.device
+                    .account_for_batch(id.epoch, self.record.received_unix_ms);
+            }
             Err(full) => {
                 let why = Rejection::new(RejectionReason::StateBound, full.detail(self.limits));
                 return self.reject_unopened(&why);
@@ -104,9 +109,11 @@ impl Refining<'_> {
         self.open();
     }
 
-    fn count_forgotten(&mut self, forgotten: Forgotten) {
-        self.counts.holes_forgotten += forgotten.holes;
-        self.counts.epochs_forgotten += forgotten.epochs;
+    fn account(&mut self, outcome: Outcome) {
+        self.counts.holes_forgotten += outcome.forgotten.holes;
+        self.counts.epochs_forgotten += outcome.forgotten.epochs;
+        self.device
+            .account_for(outcome, self.record.received_unix_ms);
     }
 
     fn open(self) {
@@ -114,7 +121,7 @@ impl Refining<'_> {
             record,
             envelope,
             device,
-            limits: _,
+            limits,
             unpacker,
             shared,
             counts,
@@ -134,6 +141,11 @@ impl Refining<'_> {
                 return;
             }
         };
+        device.arrivals.change().tell_ordinals(
+            envelope.id,
+            head.first_ordinal,
+            head.first_ordinal + u64::from(head.event_count) - 1,
+        );
         shared.clear();
         put_shared(shared, record, envelope.id, head.boot_id);
         counts.batches += 1;
@@ -145,26 +157,57 @@ impl Refining<'_> {
             envelope_alone: None,
             shared,
             device,
+            declares: false,
             counts,
             out,
         };
         for (index, bytes) in (0..head.event_count).zip(batch::events(batch)) {
             events.refine(index, bytes);
         }
+        if events.declares {
+            account_for_declarations(events.device, record, limits, events.counts);
+        }
     }
 
     /// Rejects a batch that is not taken, with the ordinals that it carries
-    /// where they can be read.
+    /// where they can be read. What it declares holds all the same: the box
+    /// does not say it again.
     fn reject_unopened(self, why: &Rejection) {
-        let head = self
+        let unpacked = self
             .unpacker
-            .unpack(self.envelope.codec, self.envelope.batch)
-            .map(
-                |bytes| match batch::read_head(bytes, self.envelope.id.sequence) {
-                    Ok(head) | Err((head, _)) => head,
-                },
-            )
-            .unwrap_or_default();
+            .unpack(self.envelope.codec, self.envelope.batch);
+        let head = match unpacked.map(|bytes| {
+            let head = batch::read_head(bytes, self.envelope.id.sequence);
+            (bytes, head)
+        }) {
+            Ok((bytes, Ok(head))) => {
+                let mut declares = false;
+                for event in batch::events(bytes) {
+                    if let Ok((event, kind)) = read_event(event)
+                        && kind.is_agents_own()
+                    {
+                        declares |= declare(&event, self.device, self.record);
+                    }
+                }
+                if declares {
+                    account_for_declarations(self.device, self.record, self.limits, self.counts);
+                }
+                head
+            }
+            Ok((_, Err((head, _)))) => head,
+            Err(_) => BatchHead::default(),
+        };
+        if why.reason == RejectionReason::StateBound {
+            let sequence = self.envelope.id.sequence;
+            let rejected =
+                Declaration::rejected(sequence, head.first_ordinal, head.event_count, why.reason);
+            if let Some(rejected) = rejected {
+                let received_unix_ms = self.record.received_unix_ms;
+                self.device
+                    .declare(self.envelope.id.epoch, rejected, received_unix_ms);
+                account_for_declarations(self.device, self.record, self.limits, self.counts);
+            }
+        }
         reject_batch(self.record, self.envelope, head, why, self.counts, self.out);
     }
 }
@@ -179,6 +222,8 @@ struct Events<'a> {
     envelope_alone: Option<Vec<u8>>,
     shared: &'a [u8],
     device: &'a mut Device,
+    /// An event so far declared something lost.
+    declares: bool,
     counts: &'a mut Counts,
     out: &'a mut Output,
 }
@@ -202,6 +247,9 @@ impl Events<'_> {
                 .clocks
                 .change()
                 .learn(boot, self.record.received_unix_ms);
+        }
+        if kind.is_agents_own() {
+            self.declares |= declare(&event, self.device, self.record);
         }
         let time = self
             .device
@@ -340,6 +388,27 @@ fn unknown_kind(bytes: &[u8]) -> Option<u32> {
             return Some(number);
         }
     }
+}
+
+/// Takes what a good event declares lost; says whether it declares anything.
+fn declare(event: &Event, device: &mut Device, record: &RawRecord<'_>) -> bool {
+    let Some((epoch, declaration)) = event.kind.as_ref().and_then(Declaration::read) else {
+        return false;
+    };
+    device.declare(epoch, declaration, record.received_unix_ms);
+    true
+}
+
+/// To be called once all declarations of a batch are taken.
+fn account_for_declarations(
+    device: &mut Device,
+    record: &RawRecord<'_>,
+    limits: &Limits,
+    counts: &mut Counts,
+) {
+    let forgotten = device.account_for_declarations(record.received_unix_ms, limits);
+    counts.declared_ranges_forgotten += forgotten.ranges;
+    counts.declared_epochs_forgotten += forgotten.epochs;
 }
 
 fn codec_rejection(error: &UnpackError) -> Rejection {

@@ -8,7 +8,8 @@ use thiserror::Error;
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum RestoreError {
     /// Not a device id, alone or followed by `#proof` or `#clock`, nor
-    /// `#unread`.
+    /// `#unread`; in `rp.completeness` not a device id followed by `#` and an
+    /// epoch.
     #[error("key of {length} bytes is no state key")]
     Key {
         /// Length of the key in bytes.

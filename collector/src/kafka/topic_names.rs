@@ -26,6 +26,8 @@ pub struct TopicNames {
     pub refine_state: String,
     /// What is known of each box, compacted.
     pub devices: String,
+    /// What of each run of a box arrived and what did not, compacted.
+    pub completeness: String,
     /// Ad opportunities with what was known of their box.
     pub opportunities: String,
     /// What was decided, and what became of it.
@@ -53,6 +55,7 @@ impl TopicNames {
             rejected: format!("{prefix}.rejected"),
             refine_state: format!("{prefix}.refine.state"),
             devices: format!("{prefix}.devices"),
+            completeness: format!("{prefix}.completeness"),
             opportunities: format!("{prefix}.opportunities"),
             decisions: format!("{prefix}.decisions"),
             decide_state: format!("{prefix}.decide.state"),
@@ -81,7 +84,7 @@ impl TopicNames {
 
     /// Every topic.
     #[must_use]
-    pub fn all(&self) -> [&str; 12] {
+    pub fn all(&self) -> [&str; 13] {
         [
             &self.raw,
             &self.raw_backlog,
@@ -92,6 +95,7 @@ impl TopicNames {
             &self.rejected,
             &self.refine_state,
             &self.devices,
+            &self.completeness,
             &self.opportunities,
             &self.decisions,
             &self.decide_state,

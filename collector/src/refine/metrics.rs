@@ -8,6 +8,7 @@ use prometheus_client::{
 use returnpath_refinery::Counts;
 use returnpath_shared::{Stream, wire::RejectionReason};
 
+use super::completeness::Completeness;
 use crate::exactly_once;
 
 /// What the inputs are called, the assigned one first.
@@ -38,7 +39,9 @@ pub struct Metrics {
     waits_expired: Counter,
     waits_refused: Counter,
     forgotten: Counter,
+    declarations_forgotten: Counter,
     pub(super) oversize: Counter,
+    pub(super) completeness: Completeness,
 }
 
 impl Metrics {
@@ -56,9 +59,12 @@ impl Metrics {
             waits_expired: Counter::default(),
             waits_refused: Counter::default(),
             forgotten: Counter::default(),
+            declarations_forgotten: Counter::default(),
             oversize: Counter::default(),
+            completeness: Completeness::default(),
         };
         metrics.register_all(registry);
+        registry.register_collector(Box::new(metrics.completeness.clone()));
         metrics
     }
 
@@ -98,6 +104,11 @@ impl Metrics {
             &self.forgotten,
         );
         counter(
+            "declarations_forgotten",
+            "Declared ranges and epochs forgotten for want of room",
+            &self.declarations_forgotten,
+        );
+        counter(
             "oversize",
             "Raw records too large to be copied to the rejected topic",
             &self.oversize,
@@ -124,6 +135,8 @@ impl Metrics {
         self.waits_refused.inc_by(counts.waits_refused);
         self.forgotten
             .inc_by(counts.holes_forgotten + counts.epochs_forgotten);
+        self.declarations_forgotten
+            .inc_by(counts.declared_ranges_forgotten + counts.declared_epochs_forgotten);
         for stream in Stream::ALL {
             let count = counts.refined(stream);
             if count > 0 {

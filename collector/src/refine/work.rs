@@ -1,7 +1,11 @@
 //! What refine does with a partition: hands records to the refinery, and what
 //! comes out to the open transaction.
 
-use std::{convert::Infallible, error::Error};
+use std::{
+    convert::Infallible,
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use prost::Message as _;
 use returnpath_refinery::{Destination, Output, Partition, RawRecord};
@@ -10,7 +14,7 @@ use returnpath_shared::{
     wire::{self, Rejected, RejectionReason},
 };
 
-use super::Metrics;
+use super::{Metrics, completeness::OfPartition};
 use crate::{
     exactly_once::{Input, Record, Stand, Work, Writer},
     kafka::TopicNames,
@@ -22,11 +26,21 @@ const REJECTED_OVERHEAD_BYTES: usize = 4 * 1024;
 /// The topics that hold what refine remembers, in the order in which they are
 /// loaded.
 pub(super) fn changelogs(names: &TopicNames) -> Vec<String> {
-    vec![names.refine_state.clone(), names.devices.clone()]
+    vec![
+        names.refine_state.clone(),
+        names.devices.clone(),
+        names.completeness.clone(),
+    ]
 }
 
-/// Place of `rp.devices` among the changelogs; the other one is the state.
+/// Places of `rp.devices` and `rp.completeness` among the changelogs; the other
+/// one is the state.
 const PROFILES: usize = 1;
+const COMPLETENESS: usize = 2;
+
+/// How often the sums of what is missing are made anew for metrics. They go
+/// over every box of the partition: half a millisecond for 5,000.
+const SUM_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What the partitions share.
 pub(super) struct Refining {
@@ -54,6 +68,7 @@ impl Refining {
                 Destination::Rejected => &self.names.rejected,
                 Destination::State => &self.names.refine_state,
                 Destination::Device => &self.names.devices,
+                Destination::Completeness => &self.names.completeness,
                 Destination::Opportunity => &self.names.opportunities,
             };
             writer.write(topic, record.key, record.value);
@@ -91,32 +106,54 @@ impl Refining {
     }
 }
 
+/// What is known of one partition, and what metrics say of it.
+pub(super) struct Owned {
+    core: Partition,
+    completeness: OfPartition,
+    summed: Instant,
+}
+
+impl Owned {
+    fn sum(&mut self) {
+        self.completeness.tell(self.core.completeness());
+        self.summed = Instant::now();
+    }
+}
+
 impl Work for Refining {
-    type Partition = Partition;
+    type Partition = Owned;
     type News = Infallible;
 
-    fn partition(&mut self, _number: i32) -> Partition {
-        Partition::new()
+    fn partition(&mut self, number: i32) -> Owned {
+        Owned {
+            core: Partition::new(),
+            completeness: self.metrics.completeness.of_partition(number),
+            summed: Instant::now(),
+        }
     }
 
     fn restore(
         &mut self,
-        partition: &mut Partition,
+        partition: &mut Owned,
         changelog: usize,
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        if changelog == PROFILES {
-            partition.restore_profile(key, value)?;
-        } else {
-            partition.restore(key, value)?;
+        match changelog {
+            PROFILES => partition.core.restore_profile(key, value)?,
+            COMPLETENESS => partition.core.restore_completeness(key, value)?,
+            _ => partition.core.restore(key, value)?,
         }
         Ok(())
     }
 
+    fn resumed(&mut self, partition: &mut Owned, _now_ms: u64) {
+        partition.sum();
+    }
+
     fn take(
         &mut self,
-        partition: &mut Partition,
+        partition: &mut Owned,
         record: &Record<'_>,
         now_ms: u64,
         writer: &mut Writer<'_>,
@@ -132,21 +169,21 @@ impl Work for Refining {
             received_unix_ms: record.timestamp_unix_ms,
             offset: record.offset,
         };
-        self.write(writer, |out| partition.refine(&raw, now_ms, out));
+        self.write(writer, |out| partition.core.refine(&raw, now_ms, out));
         Stand::Done
     }
 
-    fn poll_timeout(&self, partition: &Partition, _now_ms: u64) -> Option<u64> {
-        partition.poll_timeout()
+    fn poll_timeout(&self, partition: &Owned, _now_ms: u64) -> Option<u64> {
+        partition.core.poll_timeout()
     }
 
     fn handle_timeout(
         &mut self,
-        partition: &mut Partition,
+        partition: &mut Owned,
         now_ms: u64,
         writer: &mut Writer<'_>,
     ) -> Stand {
-        self.write(writer, |out| partition.handle_timeout(now_ms, out));
+        self.write(writer, |out| partition.core.handle_timeout(now_ms, out));
         Stand::Done
     }
 
@@ -160,7 +197,7 @@ impl Work for Refining {
 
     fn hear(
         &mut self,
-        _partition: &mut Partition,
+        _partition: &mut Owned,
         news: Infallible,
         _now_ms: u64,
         _writer: &mut Writer<'_>,
@@ -168,32 +205,35 @@ impl Work for Refining {
         match news {}
     }
 
-    fn flush(&mut self, partition: &mut Partition, writer: &mut Writer<'_>) -> Stand {
-        if partition.waiting() == 0 {
+    fn flush(&mut self, partition: &mut Owned, writer: &mut Writer<'_>) -> Stand {
+        if partition.core.waiting() == 0 {
             return Stand::Pending;
         }
-        self.write(writer, |out| partition.flush(out));
+        self.write(writer, |out| partition.core.flush(out));
         Stand::Done
     }
 
-    fn lowest_unfinished(&self, partition: &Partition, input: Input) -> Option<i64> {
-        partition.lowest_waiting_offset(lane(input))
+    fn lowest_unfinished(&self, partition: &Owned, input: Input) -> Option<i64> {
+        partition.core.lowest_waiting_offset(lane(input))
     }
 
-    fn changes(&mut self, partition: &Partition, writer: &mut Writer<'_>) {
-        self.write(writer, |out| partition.changes(out));
+    fn changes(&mut self, partition: &Owned, writer: &mut Writer<'_>) {
+        self.write(writer, |out| partition.core.changes(out));
     }
 
-    fn committed(&mut self, partition: &mut Partition) {
-        self.metrics.add(&partition.commit());
+    fn committed(&mut self, partition: &mut Owned) {
+        self.metrics.add(&partition.core.commit());
+        if partition.summed.elapsed() >= SUM_INTERVAL {
+            partition.sum();
+        }
     }
 
-    fn aborted(&mut self, partition: &mut Partition) {
-        partition.abort();
+    fn aborted(&mut self, partition: &mut Owned) {
+        partition.core.abort();
     }
 
-    fn devices(&self, partition: &Partition) -> usize {
-        partition.devices()
+    fn devices(&self, partition: &Owned) -> usize {
+        partition.core.devices()
     }
 }
 

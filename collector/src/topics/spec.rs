@@ -36,7 +36,8 @@ pub enum Purpose {
     Opportunities,
     /// What was decided, and what became of it.
     Decisions,
-    /// What a role knows, the last record of a key: changelogs and profiles.
+    /// What a role knows, the last record of a key: changelogs, profiles,
+    /// completeness.
     Changelog,
 }
 
@@ -71,7 +72,7 @@ pub fn specs(names: &TopicNames, config: &Config) -> Vec<Spec> {
 }
 
 /// Every topic and what it is for.
-pub(super) fn all(names: &TopicNames) -> [(&str, Purpose); 12] {
+pub(super) fn all(names: &TopicNames) -> [(&str, Purpose); 13] {
     [
         (&names.raw, Purpose::Raw),
         (&names.raw_backlog, Purpose::Raw),
@@ -82,6 +83,7 @@ pub(super) fn all(names: &TopicNames) -> [(&str, Purpose); 12] {
         (&names.rejected, Purpose::Rejected),
         (&names.refine_state, Purpose::Changelog),
         (&names.devices, Purpose::Changelog),
+        (&names.completeness, Purpose::Changelog),
         (&names.opportunities, Purpose::Opportunities),
         (&names.decisions, Purpose::Decisions),
         (&names.decide_state, Purpose::Changelog),

@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 
 use returnpath_shared::{
     Incarnation,
-    wire::{DeviceState, EpochState, IncarnationState},
+    wire::{DeviceState, EpochState, HoleState, IncarnationState},
 };
 
 use super::{
     Arrivals, Arrived, Known, Place,
-    runs::{Run, Runs},
+    runs::{Gap, Run, Runs},
 };
 use crate::state::RestoreError;
 
@@ -87,6 +87,8 @@ impl Arrived {
         let Runs {
             forgotten_through,
             runs,
+            gaps,
+            highest_ordinal,
         } = &self.sequences;
         let mut before = *forgotten_through;
         let mut intervals = Vec::with_capacity(runs.len() * 2);
@@ -99,6 +101,8 @@ impl Arrived {
             start: self.start,
             forgotten_through: *forgotten_through,
             intervals,
+            highest_ordinal: *highest_ordinal,
+            holes: gaps.iter().copied().map(Gap::to_wire).collect(),
         }
     }
 
@@ -126,12 +130,42 @@ impl Arrived {
             before = run.last;
             runs.push(run);
         }
+        let mut sequences = Runs {
+            forgotten_through: state.forgotten_through,
+            runs,
+            gaps: state.holes.iter().map(Gap::from_wire).collect(),
+            highest_ordinal: state.highest_ordinal,
+        };
+        let holes = sequences.holes().count();
+        if sequences.gaps.is_empty() {
+            sequences.gaps.resize(holes, Gap::default());
+        }
+        if sequences.gaps.len() != holes {
+            return Err(RestoreError::Rule {
+                field: "incarnations.epochs.holes",
+            });
+        }
         Ok(Self {
             start: state.start,
-            sequences: Runs {
-                forgotten_through: state.forgotten_through,
-                runs,
-            },
+            sequences,
         })
+    }
+}
+
+impl Gap {
+    fn to_wire(self) -> HoleState {
+        HoleState {
+            first_ordinal: self.first_ordinal,
+            last_ordinal: self.last_ordinal,
+            since_unix_ms: self.since_unix_ms,
+        }
+    }
+
+    fn from_wire(state: &HoleState) -> Self {
+        Self {
+            first_ordinal: state.first_ordinal,
+            last_ordinal: state.last_ordinal,
+            since_unix_ms: state.since_unix_ms,
+        }
     }
 }

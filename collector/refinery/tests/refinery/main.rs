@@ -7,6 +7,7 @@
 )]
 
 mod clocks;
+mod completeness;
 mod profiles;
 mod properties;
 mod rejections;

@@ -18,6 +18,8 @@ use crate::running::{
     self, BOOT, Batch, Changelog, NOW_UNIX_MS, Out, Running, Short, epoch, snapshot,
 };
 
+mod accounts;
+
 const BOXES: usize = 2;
 
 #[derive(Clone, Debug)]
@@ -28,10 +30,13 @@ enum Action {
     Send(usize, Index, Lane),
     /// A receipt for a batch that Kafka has reaches the box.
     Receipt(usize, Index),
-    /// A box drops a batch that it holds.
-    Evict(usize, Index),
+    /// A box drops a batch that it holds, and will declare it or not.
+    Evict(usize, Index, bool),
     /// The agent starts anew on its queue file.
     Start(usize),
+    /// So it does, and of the run before it holds nothing above one of its
+    /// batches; it will say so.
+    Crash(usize, Index),
     /// The queue file is lost; its batches are salvaged into a new one, or not.
     LoseFile(usize, Salvage),
     /// The collector reads the next record of a lane.
@@ -63,8 +68,10 @@ fn action() -> impl Strategy<Value = Action> {
         12 => (which(), index(), lane())
             .prop_map(|(which, index, lane)| Action::Send(which, index, lane)),
         6 => (which(), index()).prop_map(|(which, index)| Action::Receipt(which, index)),
-        1 => (which(), index()).prop_map(|(which, index)| Action::Evict(which, index)),
-        2 => which().prop_map(Action::Start),
+        2 => (which(), index(), any::<bool>())
+            .prop_map(|(which, index, declares)| Action::Evict(which, index, declares)),
+        1 => which().prop_map(Action::Start),
+        1 => (which(), index()).prop_map(|(which, index)| Action::Crash(which, index)),
         1 => (which(), prop_oneof![Just(Salvage::All), Just(Salvage::Nothing)])
             .prop_map(|(which, salvage)| Action::LoseFile(which, salvage)),
         16 => lane().prop_map(Action::Read),
@@ -82,6 +89,11 @@ struct ModelBox {
     next_sequence: u64,
     next_ordinal: u64,
     held: BTreeMap<BatchId, Built>,
+    /// Every batch ever built: its first ordinal and how many events.
+    built: BTreeMap<BatchId, (u64, u64)>,
+    /// What the next batch declares.
+    owed: Vec<event::Kind>,
+    declarations: u64,
     /// The running boot, and when it began.
     boot_id: u64,
     booted_unix_ms: i64,
@@ -108,6 +120,9 @@ impl ModelBox {
             next_sequence: 1,
             next_ordinal: 1,
             held: BTreeMap::new(),
+            built: BTreeMap::new(),
+            owed: Vec::new(),
+            declarations: 0,
             boot_id: BOOT,
             booted_unix_ms: NOW_UNIX_MS - 1_000_000,
             accepted: BTreeMap::new(),
@@ -127,6 +142,49 @@ impl ModelBox {
 
     fn nth_held(&self, index: &Index) -> Option<BatchId> {
         (!self.held.is_empty()).then(|| *index.get(&self.held.keys().copied().collect::<Vec<_>>()))
+    }
+
+    /// Drops a batch; its declaration.
+    fn evict(&mut self, id: BatchId) -> event::Kind {
+        let Built {
+            first_ordinal,
+            events,
+            ..
+        } = self.held.remove(&id).unwrap();
+        event::Kind::Ledger(wire::Ledger {
+            reason: wire::DropReason::QueueFull as i32,
+            first_batch: Some(id.into()),
+            last_sequence: id.sequence.0,
+            first_ordinal,
+            event_count: events.len() as u64,
+            ..wire::Ledger::default()
+        })
+    }
+
+    /// Of the running epoch only what is up to `id` was durable.
+    fn crash(&mut self, id: BatchId) -> event::Kind {
+        let lost = |held: &BatchId| held.epoch == id.epoch && *held > id;
+        self.held.retain(|held, _| !lost(held));
+        let (first_ordinal, events) = self.built[&id];
+        event::Kind::UncleanStop(wire::UncleanStop {
+            epoch: Some(id.epoch.into()),
+            last_known_ordinal: first_ordinal + events - 1,
+            last_known_sequence: id.sequence.0,
+        })
+    }
+
+    /// The declarations that the next batch carries.
+    fn owed(&mut self, uptime_ms: u64) -> Vec<wire::Event> {
+        let owed = std::mem::take(&mut self.owed);
+        let owed = owed.into_iter().map(|kind| {
+            self.declarations += 1;
+            wire::Event {
+                uptime_ms,
+                client_id: format!("own/{}", self.declarations),
+                kind: Some(kind),
+            }
+        });
+        owed.collect()
     }
 
     fn oldest_held(&self) -> Vec<BatchId> {
@@ -281,6 +339,16 @@ impl World {
                     built.events.push(event(*seed, uptime_ms + ahead_ms));
                     model.next_ordinal += 1;
                 }
+                let uptime_ms = model.uptime_ms(self.unix_ms);
+                for event in model.owed(uptime_ms) {
+                    let told = (name(*which), id, model.next_ordinal);
+                    let accepted = model.accepted.entry(model.now).or_default();
+                    accepted.push((uptime_ms, told));
+                    built.events.push(event);
+                    model.next_ordinal += 1;
+                }
+                let events = built.events.len() as u64;
+                model.built.insert(id, (built.first_ordinal, events));
                 model.held.insert(id, built);
                 model.next_sequence += 1;
             }
@@ -298,22 +366,23 @@ impl World {
                     model.held.remove(&id);
                 }
             }
-            Action::Evict(which, index) => {
+            Action::Evict(which, index, declares) => {
                 let model = &mut self.boxes[*which];
                 if let Some(id) = model.nth_held(index) {
-                    model.held.remove(&id);
+                    let declaration = model.evict(id);
+                    model.owed.extend(declares.then_some(declaration));
                 }
             }
-            Action::Start(which) => {
+            Action::Start(which) => self.start(*which),
+            Action::Crash(which, index) => {
                 let model = &mut self.boxes[*which];
-                if model.now.start.is_multiple_of(2) {
-                    model.boot_id += 1;
-                    model.booted_unix_ms = self.unix_ms;
+                if let Some(id) = model.nth_held(index)
+                    && id.epoch == model.now
+                {
+                    let declaration = model.crash(id);
+                    model.owed.push(declaration);
                 }
-                model.begin(Epoch {
-                    start: model.now.start + 1,
-                    ..model.now
-                });
+                self.start(*which);
             }
             Action::LoseFile(which, salvage) => {
                 // Longer than bridges' clocks differ.
@@ -345,11 +414,26 @@ impl World {
         }
     }
 
-    fn send(&mut self, which: usize, index: &Index, lane: Lane) {
+    fn start(&mut self, which: usize) {
         let model = &mut self.boxes[which];
-        let Some(id) = model.nth_held(index) else {
-            return;
-        };
+        if model.now.start.is_multiple_of(2) {
+            model.boot_id += 1;
+            model.booted_unix_ms = self.unix_ms;
+        }
+        model.begin(Epoch {
+            start: model.now.start + 1,
+            ..model.now
+        });
+    }
+
+    fn send(&mut self, which: usize, index: &Index, lane: Lane) {
+        if let Some(id) = self.boxes[which].nth_held(index) {
+            self.send_batch(which, id, lane);
+        }
+    }
+
+    fn send_batch(&mut self, which: usize, id: BatchId, lane: Lane) {
+        let model = &mut self.boxes[which];
         let built = model.held[&id].clone();
         model.mixes_files |= id.epoch.incarnation != model.now.incarnation;
         self.unix_ms += 1;
@@ -478,6 +562,7 @@ impl World {
             self.committed_state,
             "the changelog is not the state"
         );
+        self.assert_accounts();
     }
 
     fn read_again(&mut self) {
@@ -645,12 +730,20 @@ fn told(device: &str, batch: Option<wire::BatchId>, ordinal: u64) -> Told {
 
 /// Bounds that a short history comes to.
 fn limits() -> impl Strategy<Value = Limits> {
-    let tiny = (1_usize..4, 0_usize..3, 1_usize..4, 0_usize..3).prop_map(
-        |(epochs_max, released_epochs_max, holes_max, released_holes_max)| Limits {
+    let held = (1_usize..4, 0_usize..3, 1_usize..4, 0_usize..3);
+    let declared = (0_usize..3, 0_usize..3, 0_usize..3);
+    let tiny = (held, declared).prop_map(
+        |(
+            (epochs_max, released_epochs_max, holes_max, released_holes_max),
+            (declared_epochs_max, released_declared_epochs_max, declared_ranges_max),
+        )| Limits {
             epochs_max,
             released_epochs_max,
             holes_max,
             released_holes_max,
+            declared_epochs_max,
+            released_declared_epochs_max,
+            declared_ranges_max,
         },
     );
     prop_oneof![tiny, Just(Limits::DEFAULT)]
@@ -676,6 +769,7 @@ proptest! {
         world.drain();
         world.assert_complete();
         world.assert_profiles();
+        world.settle();
     }
 
     #[test]

@@ -331,6 +331,7 @@ pub(crate) fn restore(
     match destination {
         Destination::State => partition.restore(key, value).unwrap(),
         Destination::Device => partition.restore_profile(key, value).unwrap(),
+        Destination::Completeness => partition.restore_completeness(key, value).unwrap(),
         Destination::Refined(_) | Destination::Rejected | Destination::Opportunity => {
             panic!("an output among the state")
         }
@@ -344,6 +345,22 @@ pub(crate) fn profile(partition: &Partition, device: &str) -> wire::DeviceProfil
         .as_deref()
         .map(|value| wire::DeviceProfile::decode(value).unwrap())
         .unwrap()
+}
+
+/// The accounts of a box in a changelog or a snapshot, by epoch.
+pub(crate) fn accounts(changelog: &Changelog, device: &str) -> BTreeMap<Epoch, wire::Completeness> {
+    let records = changelog.iter().filter_map(|((destination, key), value)| {
+        let key = std::str::from_utf8(key).unwrap();
+        let epoch = key.strip_prefix(device)?.strip_prefix('#')?;
+        let is_account = *destination == Destination::Completeness;
+        let value = value.as_deref().filter(|_| is_account)?;
+        let account = wire::Completeness::decode(value).unwrap();
+        assert_eq!(account.device_id, device);
+        let epoch: Epoch = epoch.parse().unwrap();
+        assert_eq!(account.epoch, Some(epoch.into()));
+        Some((epoch, account))
+    });
+    records.collect()
 }
 
 pub(crate) fn read(out: &Output) -> Out {
@@ -369,7 +386,9 @@ pub(crate) fn read(out: &Output) -> Out {
                 assert_eq!(opportunity.refined.as_ref(), read.refined.last());
                 read.opportunities.push(opportunity);
             }
-            Destination::State | Destination::Device => panic!("state among the outputs"),
+            Destination::State | Destination::Device | Destination::Completeness => {
+                panic!("state among the outputs")
+            }
         }
     }
     read

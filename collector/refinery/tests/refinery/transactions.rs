@@ -63,9 +63,12 @@ fn a_transaction_writes_each_changed_record_once_and_unchanged_ones_never() {
     let mut out = Output::new();
     running.partition.changes(&mut out);
     let keys: Vec<_> = out.records().map(|record| record.key.to_vec()).collect();
-    assert_eq!(keys, [&b"box-1"[..], &b"box-1#clock"[..], &b"box-1"[..]]);
-    let last = out.records().last().unwrap().destination;
-    assert_eq!(last, Destination::Device);
+    let account = &b"box-1#0000000000000001.1"[..];
+    assert_eq!(keys, [b"box-1", &b"box-1#clock"[..], b"box-1", account]);
+    let destinations: Vec<_> = out.records().map(|record| record.destination).collect();
+    let state = Destination::State;
+    let expected = [state, state, Destination::Device, Destination::Completeness];
+    assert_eq!(destinations, expected);
     running.commit();
 
     running.refine(&Batch::new(5));

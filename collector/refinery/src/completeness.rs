@@ -1,0 +1,315 @@
+//! What stands in `rp.completeness` of one box: an account of each run of its
+//! agent.
+//!
+//! Owns what nobody else remembers: when an account was written, and what the
+//! box declared lost. What has arrived is [`Arrivals`]' and is only told here,
+//! so an account of a box that loses nothing is a few numbers, and taking a
+//! batch that merely continues its epoch changes none of them. An account is
+//! written when something *turns* ([`Outcome::turned`](crate::arrivals::Outcome)),
+//! when its [`Outlook`] changes, when something is declared, and otherwise
+//! every [`COMPLETENESS_REFRESH_MS`]. The topic is the only copy, as
+//! `rp.devices` is of profiles.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use returnpath_shared::Epoch;
+
+use crate::{
+    arrivals::Arrivals,
+    limit::{COMPLETENESS_REFRESH_MS, Limits},
+};
+
+mod declaration;
+mod declared;
+mod missing;
+mod total;
+mod wire;
+
+pub(crate) use declaration::Declaration;
+pub(crate) use wire::{key_epoch, put_key};
+
+pub(crate) use total::Totals;
+pub use total::{BoxCompleteness, Missing, Total};
+
+use declared::Declared;
+
+/// The accounts of one box.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Completeness {
+    /// By epoch.
+    accounts: Vec<Account>,
+}
+
+/// The account of one epoch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Account {
+    pub(crate) epoch: Epoch,
+    /// When the bridge took what led to the last writing.
+    as_of_unix_ms: i64,
+    /// When the bridge took the first batch, or else the first declaration.
+    first_received_unix_ms: i64,
+    /// Writings. One more is what has the account written.
+    revision: u32,
+    /// Something of the epoch has arrived; else it is only declared.
+    has_arrived: bool,
+    /// As written, which is as it is: see [`Completeness::review`].
+    outlook: Outlook,
+    declared: Option<Box<Declared>>,
+}
+
+/// What about an epoch somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Outlook {
+    /// Something is missing that the box may still hold.
+    has_held: bool,
+    /// Something is missing and nothing says why.
+    has_unexplained: bool,
+    is_ended: bool,
+    is_released: bool,
+}
+
+/// What was forgotten to make room.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Forgotten {
+    pub(crate) ranges: u64,
+    pub(crate) epochs: u64,
+}
+
+impl Completeness {
+    /// The accounts, by epoch.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter()
+    }
+
+    pub(crate) fn account(&self, epoch: Epoch) -> Option<&Account> {
+        self.position(epoch).ok().map(|at| &self.accounts[at])
+    }
+
+    /// Whether a batch of an epoch, taken just now, has its account written
+    /// though nothing turned.
+    pub(crate) fn is_due(&self, epoch: Epoch, received_unix_ms: i64) -> bool {
+        self.account(epoch).is_none_or(|account| {
+            let age_ms = received_unix_ms.saturating_sub(account.as_of_unix_ms);
+            age_ms >= COMPLETENESS_REFRESH_MS || !account.has_arrived
+        })
+    }
+
+    /// Has the accounts of these epochs written.
+    pub(crate) fn write(
+        &mut self,
+        epochs: impl IntoIterator<Item = Epoch>,
+        arrivals: &Arrivals,
+        received_unix_ms: i64,
+    ) {
+        for epoch in epochs {
+            let remembered = arrivals.remembers(epoch);
+            let at = match self.position(epoch) {
+                Ok(at) => at,
+                Err(at) if remembered => {
+                    self.accounts
+                        .insert(at, Account::new(epoch, received_unix_ms));
+                    at
+                }
+                Err(_) => continue,
+            };
+            let account = &mut self.accounts[at];
+            if remembered && !account.has_arrived {
+                account.has_arrived = true;
+                account.first_received_unix_ms = received_unix_ms;
+            }
+            account.outlook = account.outlook_by(&arrivals.tell(epoch));
+            account.write(received_unix_ms);
+        }
+    }
+
+    /// Has the accounts written whose outlook is no longer as it was written.
+    /// To be called whenever arrivals or declarations may have changed it.
+    pub(crate) fn review(&mut self, arrivals: &Arrivals, received_unix_ms: i64) {
+        for account in &mut self.accounts {
+            let outlook = account.outlook_by(&arrivals.tell(account.epoch));
+            if account.outlook != outlook {
+                account.outlook = outlook;
+                account.write(received_unix_ms);
+            }
+        }
+    }
+
+    /// Whether [`review`](Self::review) would find something.
+    pub(crate) fn needs_review(&self, arrivals: &Arrivals) -> bool {
+        // Where nothing is missing and nothing was declared, only what turns
+        // changes an outlook.
+        let may_change = arrivals.may_be_missing()
+            || self.accounts.iter().any(|account| {
+                account.declared.is_some()
+                    || account.outlook.has_held
+                    || account.outlook.has_unexplained
+            });
+        may_change
+            && self
+                .accounts
+                .iter()
+                .any(|account| account.outlook != account.outlook_by(&arrivals.tell(account.epoch)))
+    }
+
+    /// Forgets the accounts of epochs that arrivals have forgotten.
+    pub(crate) fn forget_with(&mut self, arrivals: &Arrivals) {
+        self.accounts
+            .retain(|account| !account.has_arrived || arrivals.remembers(account.epoch));
+    }
+
+    /// The box declares something lost. To be followed by
+    /// [`forget_beyond_bounds`](Self::forget_beyond_bounds) and
+    /// [`review`](Self::review), once for all that a batch declares.
+    pub(crate) fn declare(
+        &mut self,
+        epoch: Epoch,
+        declaration: Declaration,
+        arrivals: &Arrivals,
+        received_unix_ms: i64,
+    ) {
+        let at = match self.position(epoch) {
+            Ok(at) => at,
+            Err(at) => {
+                self.accounts
+                    .insert(at, Account::new(epoch, received_unix_ms));
+                at
+            }
+        };
+        let account = &mut self.accounts[at];
+        account.has_arrived |= arrivals.remembers(epoch);
+        let declared = account
+            .declared
+            .get_or_insert_with(|| Box::new(Declared::since(received_unix_ms)));
+        if declared.add(declaration) {
+            account.write(received_unix_ms);
+        }
+    }
+
+    /// Forgets declarations for which there is no room. Of the epochs of which
+    /// nothing has arrived, first those that the box has released, the oldest
+    /// first; of all ranges first those of which nothing is missing, then the
+    /// lowest of the oldest epoch.
+    pub(crate) fn forget_beyond_bounds(
+        &mut self,
+        arrivals: &Arrivals,
+        received_unix_ms: i64,
+        limits: &Limits,
+    ) -> Forgotten {
+        let mut forgotten = Forgotten::default();
+        forgotten.epochs += self.forget_epochs_beyond_bounds(arrivals, limits);
+        forgotten.ranges += self.forget_ranges_beyond_bounds(arrivals, received_unix_ms, limits);
+        forgotten
+    }
+
+    fn forget_epochs_beyond_bounds(&mut self, arrivals: &Arrivals, limits: &Limits) -> u64 {
+        let declared = self.accounts.iter();
+        let declared = declared.filter(|account| !account.has_arrived).count();
+        if declared
+            <= limits
+                .released_declared_epochs_max
+                .min(limits.declared_epochs_max)
+        {
+            return 0;
+        }
+        let (mut forgotten, held): (Vec<Epoch>, Vec<Epoch>) = self
+            .oldest_first(|account| !account.has_arrived)
+            .into_iter()
+            .partition(|epoch| arrivals.tell(*epoch).is_released());
+        let released_max = limits
+            .declared_epochs_max
+            .saturating_sub(held.len())
+            .min(limits.released_declared_epochs_max);
+        forgotten.truncate(forgotten.len().saturating_sub(released_max));
+        let held_excess = held.len().saturating_sub(limits.declared_epochs_max);
+        forgotten.extend(&held[..held_excess]);
+        self.accounts
+            .retain(|account| account.has_arrived || !forgotten.contains(&account.epoch));
+        forgotten.len() as u64
+    }
+
+    fn forget_ranges_beyond_bounds(
+        &mut self,
+        arrivals: &Arrivals,
+        received_unix_ms: i64,
+        limits: &Limits,
+    ) -> u64 {
+        let mut excess = self
+            .declared_ranges()
+            .saturating_sub(limits.declared_ranges_max);
+        if excess == 0 {
+            return 0;
+        }
+        let mut forgotten = 0;
+        let oldest = self.oldest_first(|account| account.declared_ranges() > 0);
+        for forget in [Declared::forget_idle, Declared::forget_lowest] {
+            for epoch in &oldest {
+                let Ok(at) = self.position(*epoch) else {
+                    continue;
+                };
+                let account = &mut self.accounts[at];
+                let Some(declared) = &mut account.declared else {
+                    continue;
+                };
+                let ranges = forget(declared, &arrivals.tell(*epoch), excess);
+                if ranges > 0 {
+                    account.write(received_unix_ms);
+                    excess -= ranges;
+                    forgotten += ranges as u64;
+                }
+            }
+        }
+        forgotten
+    }
+
+    fn declared_ranges(&self) -> usize {
+        self.accounts.iter().map(Account::declared_ranges).sum()
+    }
+
+    fn oldest_first(&self, of: impl Fn(&Account) -> bool) -> Vec<Epoch> {
+        let accounts = self.accounts.iter().filter(|account| of(account));
+        let mut accounts: Vec<&Account> = accounts.collect();
+        accounts.sort_unstable_by_key(|account| (account.first_received_unix_ms, account.epoch));
+        accounts.iter().map(|account| account.epoch).collect()
+    }
+
+    fn position(&self, epoch: Epoch) -> Result<usize, usize> {
+        self.accounts
+            .binary_search_by_key(&epoch, |account| account.epoch)
+    }
+}
+
+impl Account {
+    fn new(epoch: Epoch, received_unix_ms: i64) -> Self {
+        Self {
+            epoch,
+            as_of_unix_ms: received_unix_ms,
+            first_received_unix_ms: received_unix_ms,
+            revision: 0,
+            has_arrived: false,
+            outlook: Outlook::default(),
+            declared: None,
+        }
+    }
+
+    fn write(&mut self, received_unix_ms: i64) {
+        self.revision = self.revision.wrapping_add(1);
+        self.as_of_unix_ms = self.as_of_unix_ms.max(received_unix_ms);
+    }
+
+    fn declared_ranges(&self) -> usize {
+        self.declared
+            .as_ref()
+            .map_or(0, |declared| declared.ranges.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_small() {
+        // Each of 300,000 boxes has as many as arrivals remember epochs.
+        assert!(size_of::<Account>() <= 56, "{}", size_of::<Account>());
+    }
+}
