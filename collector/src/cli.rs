@@ -21,7 +21,7 @@ use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    audit, bridge,
+    audit, bridge, completeness,
     config::{Config, ConfigError},
     decide, decisions, exit,
     run::{self, Role},
@@ -77,8 +77,11 @@ enum Command {
     CheckConfig,
     /// Creates or checks the topics and what is required of Kafka.
     Topics(topics::Args),
-    /// Compares what clients were answered with what stands in Kafka.
+    /// Tells what became of every event: arrived, missing, twice, out of order,
+    /// declared lost. Against what clients were answered, or by the topics alone.
     Audit(audit::Args),
+    /// Tells what has not arrived of the boxes, and why.
+    Completeness(completeness::Args),
     /// Reads what was decided: follows it, tells one decision, replays choices.
     Decisions(decisions::Args),
     /// Prints decoded records as JSON lines.
@@ -156,6 +159,7 @@ fn act(command: Command, path: &Path) -> anyhow::Result<ExitCode> {
                 topics::run(args, config.kafka, config.topics).await
             }
             Command::Audit(args) => audit::run(args, configured()?).await,
+            Command::Completeness(args) => completeness::run(args, configured()?).await,
             Command::Decisions(args) => decisions::run(args, configured()?).await,
             Command::Tail(args) => tail::run(args, configured()?).await,
             // Signs where no collector is configured, too.

@@ -12,6 +12,7 @@ pub mod admin;
 pub mod audit;
 pub mod bridge;
 pub mod cli;
+pub mod completeness;
 pub mod config;
 pub mod decide;
 pub mod decisions;

@@ -46,6 +46,7 @@ const KNOWN_BY: [(&str, &[&str]); 5] = [
         &[
             "collector/src/audit",
             "collector/src/bridge",
+            "collector/src/completeness",
             "collector/src/decisions",
             "collector/src/exactly_once",
             "collector/src/kafka",
