@@ -5,6 +5,7 @@
 //! Requests are carried out in order, and each has exactly one outcome. The
 //! event loop never waits for the thread; the thread waits for the loop.
 
+mod directory;
 mod error;
 mod file;
 mod mount;

@@ -2,8 +2,7 @@
 //! checkpointing, closing. What to do when it is damaged is `salvage.rs`'s.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -11,11 +10,11 @@ use bytes::Bytes;
 use returnpath_delivery::{Commit, CommitOutcome, Durability, Settled, StartRow, StoredBatch};
 use returnpath_shared::{BatchId, Epoch, Incarnation};
 use returnpath_slots::{Row as SlotRow, Slot};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 use tracing::{error, warn};
 
 use super::{
-    QueueError,
+    directory,
     rows::{self, Batches, Epochs, Facts, Order},
     schema::{MIGRATIONS, migrate},
     way_back::{self, WayBack},
@@ -79,14 +78,14 @@ impl QueueFile {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
+        // Exclusive before anything reads the file: then there is no shared
+        // memory file beside it, and a second agent cannot open the queue.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "cell_size_check", true)?;
-        // Exclusive before WAL: then there is no shared memory file, and a
-        // second agent cannot open the queue.
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         let mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         if mode != "wal" {
@@ -110,12 +109,10 @@ impl QueueFile {
         if found > MIGRATIONS.len() {
             warn!(version = found, "the queue file is of a later version");
         }
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
         Ok(Self {
             epochs: Epochs::default(),
             connection,
-            wal: wal.into(),
+            wal: directory::log_of(path),
             synchronous: Durability::Behind,
             damaged: false,
             trusted_unix_s: None,
@@ -189,6 +186,13 @@ impl QueueFile {
         };
         rows::put_start(&transaction, &row)?;
         transaction.commit()?;
+        // So that a log which is damaged later takes only what this run put
+        // into it, which its start row declares, and not that row itself.
+        match self.copy_back() {
+            Err(error) if classify(&error) == CommitOutcome::Failed => return Err(error),
+            Err(error) => warn!(%error, "the queue's log is copied back later"),
+            Ok(()) => {}
+        }
 
         facts.starts.retain(|row| row.epoch != epoch);
         self.trusted_unix_s_written = trusted_unix_s.cast_unsigned();
@@ -217,9 +221,23 @@ impl QueueFile {
         let (taken, damage) = each_batch(&self.connection, &self.epochs, take);
         if let Some(error) = damage {
             error!(%error, "a batch cannot be read");
-            self.damaged = true;
+            self.distrust();
         }
         taken
+    }
+
+    /// Damage was seen: the file keeps what it has. Closing it would copy the
+    /// log back, and of a log that could not be synced the medium may have lost
+    /// a part that memory still shows: after a power cut in the middle of that
+    /// the file would be a mixture, and miss what was durable before.
+    fn distrust(&mut self) {
+        self.damaged = true;
+        let kept = self
+            .connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        if let Err(error) = kept {
+            warn!(%error, "the damaged queue file may change while it is closed");
+        }
     }
 
     /// Whether damage was seen since the file was opened.
@@ -285,12 +303,12 @@ impl QueueFile {
         // The transaction is gone; an epoch that it introduced is, too.
         match Epochs::read(&self.connection) {
             Ok(epochs) => self.epochs = epochs,
-            Err(_) => self.damaged = true,
+            Err(_) => self.distrust(),
         }
         let outcome = classify(&error);
         match outcome {
             CommitOutcome::Failed => {
-                self.damaged = true;
+                self.distrust();
                 error!(%error, number, "the queue file cannot be trusted");
             }
             CommitOutcome::RolledBack | CommitOutcome::Done => {
@@ -330,6 +348,11 @@ impl QueueFile {
         if wal_bytes < WAL_BYTES_MAX {
             return Ok(());
         }
+        self.copy_back()
+    }
+
+    /// Copies the log back to the file, and begins it anew.
+    fn copy_back(&self) -> Result<(), rusqlite::Error> {
         self.connection
             .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_row| Ok(()))
     }
@@ -352,7 +375,7 @@ impl QueueFile {
             Ok(row) => row.map(|(_, bytes)| bytes),
             Err(error) => {
                 error!(%error, %id, "a batch cannot be read");
-                self.damaged = true;
+                self.distrust();
                 None
             }
         }
@@ -439,13 +462,4 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
             | rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::InvalidColumnName(..)
     )
-}
-
-/// Makes creations and renames in a directory durable.
-pub(super) fn sync_directory(directory: &Path) -> Result<(), QueueError> {
-    let sync = || -> io::Result<()> { File::open(directory)?.sync_all() };
-    sync().map_err(|source| QueueError::Directory {
-        path: directory.to_owned(),
-        source,
-    })
 }

@@ -7,8 +7,8 @@ use returnpath_shared::{Epoch, Incarnation, MOUNT_OPTIONS_BYTES_MAX, wire};
 use returnpath_slots::Row as SlotRow;
 
 use super::{
-    Queue, QueueError,
-    file::{self, QueueFile},
+    Queue, QueueError, directory as entries,
+    file::QueueFile,
     mount,
     salvage::{self, Opened, Paths},
     worker::Worker,
@@ -72,7 +72,7 @@ impl OpenQueue {
                 .create(directory)
                 .map_err(wrong)?;
             if let Some(parent) = directory.parent().filter(|parent| parent.is_dir()) {
-                file::sync_directory(parent)?;
+                entries::sync(parent)?;
             }
         }
         let paths = Paths {

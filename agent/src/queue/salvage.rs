@@ -10,7 +10,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -20,7 +19,8 @@ use tracing::{error, info, warn};
 
 use super::{
     QueueError,
-    file::{QueueFile, Started, is_damage, sync_directory},
+    directory::{self, exists, remove, rename},
+    file::{QueueFile, Started, is_damage},
     rows::{self, Batches, Epochs, Facts, Order},
     way_back::WayBack,
 };
@@ -74,7 +74,7 @@ pub(super) fn open(
     }
     match open_trusted(&path, bytes_max, new_incarnation) {
         Ok((file, started)) => {
-            sync_directory(&paths.directory)?;
+            directory::sync(&paths.directory)?;
             Ok(Opened {
                 file,
                 started,
@@ -134,7 +134,7 @@ pub(super) fn replace(
         .map_err(wrong(paths.new_file()))?;
     // Closing checkpoints and syncs; the start stands in the file.
     new_file.close().map_err(wrong(paths.new_file()))?;
-    sync_directory(&paths.directory)?;
+    directory::sync(&paths.directory)?;
 
     if let Some(old) = old {
         // Its close may fail for the same reason that it is not trusted.
@@ -144,7 +144,7 @@ pub(super) fn replace(
         rename(&paths.queue(), &paths.bad())?;
     }
     rename(&paths.new_file(), &paths.queue())?;
-    sync_directory(&paths.directory)?;
+    directory::sync(&paths.directory)?;
 
     let mut file = QueueFile::open(&paths.queue(), bytes_max).map_err(wrong(paths.queue()))?;
     file.resume().map_err(wrong(paths.queue()))?;
@@ -306,40 +306,4 @@ fn copy_in_order(
 /// Ids of all batches in a file.
 pub(super) fn ids(file: &mut QueueFile) -> Vec<BatchId> {
     file.each_batch(|batches| batches.map(|batch| batch.id).collect())
-}
-
-fn exists(path: &Path) -> Result<bool, QueueError> {
-    path.try_exists().map_err(at(path))
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), QueueError> {
-    fs::rename(from, to).map_err(at(from))?;
-    // A log belongs to its file by name.
-    match fs::rename(wal(from), wal(to)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(from)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn remove(path: &Path) -> Result<(), QueueError> {
-    for path in [path.to_owned(), wal(path)] {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(at(&path)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
-fn wal(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> QueueError {
-    let path = path.to_owned();
-    move |source| QueueError::Directory { path, source }
 }

@@ -16,6 +16,8 @@ use super::{
     *,
 };
 
+pub(super) mod disk;
+mod power_cut;
 mod way_back;
 
 const BYTES_MAX: u64 = 1 << 20;
@@ -306,6 +308,20 @@ fn a_queue_that_is_open_cannot_be_opened_again() {
     let error = OpenQueue::open(&directory.0, BYTES_MAX, incarnation(2)).unwrap_err();
     assert!(error.is_in_use(), "{error:?}");
     close(open);
+}
+
+#[test]
+fn no_start_makes_a_file_of_shared_memory() {
+    let directory = Directory::new("shared-memory");
+    for start in 1..3 {
+        let mut open = directory.open(start);
+        let epoch = open.found().epoch;
+        let ops = vec![insert(epoch, 1, 100)];
+        assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+        let files: Vec<_> = disk::medium::read(&directory.0).into_keys().collect();
+        assert_eq!(files, ["queue.db", "queue.db-wal"], "start {start}");
+        close(open);
+    }
 }
 
 #[test]
