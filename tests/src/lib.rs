@@ -11,6 +11,7 @@ pub mod cable;
 pub mod client;
 pub mod collector;
 pub mod demo;
+pub mod disk;
 pub mod faults;
 pub mod fleet;
 pub mod kafka;

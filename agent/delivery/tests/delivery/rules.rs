@@ -147,7 +147,7 @@ fn past_the_flash_budget_ordinary_batches_stay_in_ram_and_proof_goes_down() {
         flash_bytes_per_day_max: Some(24 * hour_share),
         ..config()
     });
-    // A commit a minute, of 10 KiB and more each.
+    // A commit a minute, of 11 KiB and more each.
     for _ in 0..12 {
         bench.accept(tune());
         bench.pass(60_000);
