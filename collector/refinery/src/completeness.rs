@@ -136,13 +136,19 @@ impl Completeness {
 
     /// Whether [`review`](Self::review) would find something.
     pub(crate) fn needs_review(&self, arrivals: &Arrivals) -> bool {
-        // Where nothing is missing and nothing was declared, only what turns
-        // changes an outlook.
+        // Where nothing is missing, only what turns and what is declared changes
+        // an outlook; a declaration may mean that something will be missing
+        // until the box has released all.
         let may_change = arrivals.may_be_missing()
             || self.accounts.iter().any(|account| {
-                account.declared.is_some()
-                    || account.outlook.has_held
-                    || account.outlook.has_unexplained
+                let Outlook {
+                    has_held,
+                    has_unexplained,
+                    is_ended,
+                    is_released,
+                } = account.outlook;
+                let is_over = is_ended && is_released;
+                has_held || has_unexplained || account.declared.is_some() && !is_over
             });
         may_change
             && self

@@ -76,7 +76,7 @@ impl Device {
         let arrivals = self.arrivals.get();
         let completeness = self.completeness.change();
         let forgotten = completeness.forget_beyond_bounds(arrivals, received_unix_ms, limits);
-        self.review_accounts(received_unix_ms);
+        completeness.review(arrivals, received_unix_ms);
         forgotten
     }
 
