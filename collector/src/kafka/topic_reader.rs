@@ -231,8 +231,13 @@ impl TopicReader {
                 if let Some(end) = self.ends.get(&partition)
                     && record.offset() >= *end
                 {
-                    // What comes of it still is passed over likewise.
-                    self.unfinished.remove(&partition);
+                    if self.unfinished.remove(&partition) {
+                        let mut rest = TopicPartitionList::with_capacity(1);
+                        rest.add_partition(&self.topic, partition);
+                        // Where that fails, what comes of it is passed over
+                        // likewise.
+                        let _ = self.consumer.pause(&rest);
+                    }
                     return Ok(Next::Nothing);
                 }
                 Ok(Next::Record(record))
