@@ -7,6 +7,7 @@ mod ad_loop;
 mod box_faults;
 mod brokers;
 mod collector_faults;
+mod completeness;
 mod config_command;
 mod decide_faults;
 mod decided;
