@@ -4,6 +4,7 @@
 //! `tests/run` sees to both.
 
 mod ad_loop;
+mod bounds;
 mod box_faults;
 mod brokers;
 mod collector_faults;

@@ -8,14 +8,17 @@
 pub mod boxes;
 pub mod bridge;
 pub mod decide;
+pub mod drain;
 pub mod households;
 pub mod intake;
 pub mod load;
 pub mod memory;
 pub mod metrics;
 pub mod opportunities;
+pub mod outage;
 pub mod process_usage;
 pub mod refine;
 pub mod scene;
 pub mod spread;
 pub mod urgent;
+pub mod week;

@@ -42,7 +42,7 @@ pub async fn latency(
     let mut agent = scene.agent(&device).await?;
     let answers = scene.directory.join("urgent-answers.jsonl");
     let mut client = Client::connect(&agent, &answers).await?;
-    let arrivals = arrivals(&scene.kafka.address())?;
+    let arrivals = arrivals(&scene.kafka.address(), TOPIC)?;
     // The first event also waits for the link and for the partition.
     warm_up(&mut client, &arrivals, run).await?;
 
@@ -94,7 +94,8 @@ pub async fn latency(
     Ok(spread)
 }
 
-fn impression(decision_id: &str) -> serde_json::Value {
+/// An impression as its player tells it.
+pub fn impression(decision_id: &str) -> serde_json::Value {
     json!({"adEvent": {
         "kind": "KIND_START", "decisionId": decision_id, "breakId": "b1", "creativeId": "c1",
     }})
@@ -118,7 +119,8 @@ async fn warm_up(
     Ok(())
 }
 
-fn collect(
+/// Takes the time of what has arrived of what was handed in.
+pub fn collect(
     arrivals: &mpsc::Receiver<(String, Instant)>,
     handed_in: &mut HashMap<String, Instant>,
     spread: &mut Spread,
@@ -130,9 +132,15 @@ fn collect(
     }
 }
 
-/// A reader of committed records that tells the decision id of each and when
-/// it had it.
-fn arrivals(kafka: &str) -> anyhow::Result<mpsc::Receiver<(String, Instant)>> {
+/// A reader of committed records of refined ads that tells the decision id of
+/// each and when it had it.
+///
+/// # Errors
+/// When Kafka does not answer.
+pub fn arrivals(
+    kafka: &str,
+    topic_name: &str,
+) -> anyhow::Result<mpsc::Receiver<(String, Instant)>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .set("group.id", "bench-urgent")
@@ -141,13 +149,20 @@ fn arrivals(kafka: &str) -> anyhow::Result<mpsc::Receiver<(String, Instant)>> {
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", "100")
         .create()?;
-    let metadata = consumer.fetch_metadata(Some(TOPIC), ARRIVAL_LIMIT)?;
-    let topic = metadata.topics().first().context("rp.ads is missing")?;
+    let metadata = consumer.fetch_metadata(Some(topic_name), ARRIVAL_LIMIT)?;
+    let topic = metadata
+        .topics()
+        .first()
+        .with_context(|| format!("{topic_name} is missing"))?;
     let mut assignment = rdkafka::TopicPartitionList::new();
     for partition in topic.partitions() {
         // Offsets known now, so that nothing is missed before the first poll.
-        let (_, end) = consumer.fetch_watermarks(TOPIC, partition.id(), ARRIVAL_LIMIT)?;
-        assignment.add_partition_offset(TOPIC, partition.id(), rdkafka::Offset::Offset(end))?;
+        let (_, end) = consumer.fetch_watermarks(topic_name, partition.id(), ARRIVAL_LIMIT)?;
+        assignment.add_partition_offset(
+            topic_name,
+            partition.id(),
+            rdkafka::Offset::Offset(end),
+        )?;
     }
     consumer.assign(&assignment)?;
     let (tell, arrivals) = mpsc::channel();

@@ -10,10 +10,12 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use returnpath_delivery::Dropped;
 use returnpath_tests::bench::{
-    bridge, decide, households, intake, memory, metrics::Histogram, process_usage::machine, refine,
-    scene::Scene, urgent,
+    bridge, decide, drain, households, intake, memory, metrics::Histogram, outage::configured,
+    process_usage::machine, refine, scene::Scene, urgent, week::events_in,
 };
+use returnpath_tests::place;
 
 /// Measures returnpath on a real Kafka and a real Mosquitto with TLS.
 ///
@@ -119,6 +121,23 @@ enum What {
         /// Seconds.
         #[arg(long, default_value_t = 600)]
         seconds: u64,
+    },
+    /// Room that an outage takes in the queue file: four events in 5 s of the
+    /// simulated fleet.
+    Outage {
+        /// Hours offline.
+        #[arg(long, default_value_t = 168)]
+        hours: usize,
+    },
+    /// A real agent sends what it held over an outage of four events in 5 s,
+    /// while the viewer goes on.
+    Drain {
+        /// Hours offline.
+        #[arg(long, default_value_t = 24)]
+        hours: usize,
+        /// Runs; each figure is printed.
+        #[arg(long, default_value_t = 3)]
+        runs: u64,
     },
     /// A burst of ordinary events on the agent's socket.
     Intake {
@@ -246,6 +265,12 @@ async fn main() -> anyhow::Result<ExitCode> {
                 2.5 * 1024.0,
             )?;
         }
+        What::Outage { hours } => good &= outage(hours).await?,
+        What::Drain { hours, runs } => {
+            for _ in 0..runs {
+                good &= after_outage(hours).await?;
+            }
+        }
         What::Intake { clients, seconds } => {
             let span = Duration::from_secs(seconds);
             let outcome = intake::burst(&mut Scene::set().await?, clients, span).await?;
@@ -269,6 +294,54 @@ async fn main() -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the flash budget of the defaults holds back is asked elsewhere: here it
+/// is how much room everything takes.
+const WITHOUT_FLASH_BUDGET: &str = "[queue]\nflash_bytes_per_day_max = 0";
+
+async fn outage(hours: usize) -> anyhow::Result<bool> {
+    const FILE_MIB_MAX: f64 = 32.0;
+
+    let directory = place::fresh_directory("outage")?;
+    let config = configured(WITHOUT_FLASH_BUDGET)?;
+    let events = events_in(hours);
+    let device = "outage-1".parse()?;
+    let answers = directory.join("answers.jsonl");
+    let held = drain::fill(&device, &directory.join("flash"), &config, events, &answers).await?;
+    let (batches, packed) = (held.batches(), held.packed_bytes());
+    say(format_args!(
+        "{hours} h offline, {events} events in {batches} batches: {:.1} bytes packed and {:.1} \
+         in the file an event, {} synced commits, {} events dropped, {} requests answered busy",
+        packed as f64 / events as f64,
+        held.file_bytes as f64 / events as f64,
+        held.status.commits_synced,
+        held.status.dropped.queue_full + held.status.dropped.too_old,
+        held.status.events_busy,
+    ))?;
+    let good = held.status.events_busy == 0 && held.status.dropped == Dropped::default();
+    let file_mib = held.file_bytes as f64 / f64::from(1 << 20);
+    Ok(limit("queue file", file_mib, "MiB", FILE_MIB_MAX)? && good)
+}
+
+async fn after_outage(hours: usize) -> anyhow::Result<bool> {
+    const PER_SECOND_MIN: f64 = 500.0;
+    const LIVE_MS_MAX: f64 = 1_000.0;
+
+    let config = configured(WITHOUT_FLASH_BUDGET)?;
+    let outcome = drain::drain(&mut Scene::set().await?, &config, events_in(hours)).await?;
+    let rate = outcome.per_second();
+    let good = rate >= PER_SECOND_MIN;
+    say(format_args!(
+        "drain of {hours} h: {} events of {} batches in {:.1} s, {rate:.0} events/s ({} {PER_SECOND_MIN})",
+        outcome.events,
+        outcome.held.batches(),
+        outcome.wall.as_secs_f64(),
+        if good { "keeps" } else { "MISSES" },
+    ))?;
+    let live_ms = outcome.live.percentile(100).as_secs_f64() * 1e3;
+    let what = format_args!("live meanwhile, socket to rp.ads: {}; max", outcome.live);
+    Ok(limit(what, live_ms, "ms", LIVE_MS_MAX)? && good)
 }
 
 async fn decide_latency(opportunities: usize, load: u32, run: u64) -> anyhow::Result<bool> {
