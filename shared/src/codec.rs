@@ -3,6 +3,13 @@
 //! Deflate (RFC 1951) is the codec: its pure-Rust code is small enough for the
 //! agent, needs no C, and unpacks with a hard limit. It is used only where it
 //! makes a batch smaller.
+//!
+//! There is no dictionary. With one of 2 KiB, made of half of the simulated
+//! fleet's events and tried on the other, 4 events take 68 bytes in place of
+//! 91, less than their envelope and the frames around it; 48 of an outage 10.2
+//! bytes each in place of 11.2. Batches that grow while a box is offline gave a
+//! week the room that a dictionary would, without a second thing that both ends
+//! must have for ever.
 
 use bytes::Bytes;
 use prost::Message as _;
