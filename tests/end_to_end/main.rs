@@ -7,6 +7,7 @@ mod ad_loop;
 mod bounds;
 mod box_faults;
 mod brokers;
+mod certificates;
 mod collector_faults;
 mod completeness;
 mod config_command;

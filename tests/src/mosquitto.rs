@@ -132,6 +132,14 @@ impl Mosquitto {
         Ok(())
     }
 
+    /// Replaces one line of its configuration, from its next start on.
+    ///
+    /// # Errors
+    /// When the line is not there exactly once, or the file cannot be written.
+    pub fn change(&self, line: &str, by: &str) -> anyhow::Result<()> {
+        place::change_line(&self.directory.join("mosquitto.conf"), line, by)
+    }
+
     /// Id of the process.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 //! ```
 
 mod flaw;
+mod untrusted;
 
 use std::{
     fs,
@@ -33,7 +34,7 @@ use rcgen::{
 };
 use returnpath_shared::DeviceId;
 
-pub use self::flaw::Flaw;
+pub use self::{flaw::Flaw, untrusted::Untrusted};
 
 /// What is printed wherever such certificates are made.
 pub const WARNING: &str = "\
