@@ -19,6 +19,7 @@ pub mod outage;
 pub mod process_usage;
 pub mod refine;
 pub mod scene;
+pub mod shown;
 pub mod spread;
 pub mod urgent;
 pub mod week;

@@ -18,7 +18,7 @@ pub use self::{
     breaker::{Broken, Fault, breaker},
     latency::{Latencies, latency},
     promises::Broke,
-    throughput::{Throughput, throughput},
+    throughput::{Load, Throughput, throughput},
 };
 use super::scene::Scene;
 use crate::{
@@ -35,8 +35,13 @@ const MARKET_SEED: u64 = 4;
 /// How long an aggregator has, in ms; the default of the collector's example.
 const DEADLINE_MS: u32 = 150;
 
-/// How often a box may see one advertiser, as in the collector's example.
-const CAP: (u32, u64) = (4, 86_400_000);
+/// How often a box may see one advertiser, and in how many ms: as in the
+/// collector's example.
+pub const CAP: (u32, u64) = (4, 86_400_000);
+
+/// A cap that counts each ad for half a minute: what is counted comes to its
+/// bound within a run, and nobody is ever capped.
+pub const BRIEF_CAP: (u32, u64) = (1_000, 30_000);
 
 /// Anything that is waited for.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -44,11 +49,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The histogram of our own time for a decision.
 const OWN_TIME: &str = "returnpath_decide_own_seconds";
 
-/// Opens the market, and has the collector ask it.
+/// Opens the market, and has the collector ask it under such a cap.
 ///
 /// # Errors
 /// When it does not open.
-pub async fn market(scene: &Scene) -> anyhow::Result<Market> {
+pub async fn market(scene: &Scene, cap: (u32, u64)) -> anyhow::Result<Market> {
     let aggregators: Vec<_> = [
         ("northstar", Api::Query),
         ("meridian", Api::Json),
@@ -77,7 +82,7 @@ pub async fn market(scene: &Scene) -> anyhow::Result<Market> {
         ..Terms::default()
     };
     let mut deciding = Deciding::of(&market, &scene.pki, &terms);
-    deciding.cap = Some(CAP);
+    deciding.cap = Some(cap);
     scene.decide(&deciding)?;
     Ok(market)
 }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    mem,
     sync::mpsc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -230,6 +231,8 @@ impl Decided {
 pub struct Decisions {
     records: mpsc::Receiver<wire::DecisionRecord>,
     decided: Decided,
+    /// Box and id of what was filled since it was last asked.
+    filled: Vec<(String, String)>,
 }
 
 impl Decisions {
@@ -269,16 +272,28 @@ impl Decisions {
         Ok(Self {
             records,
             decided: Decided::default(),
+            filled: Vec::new(),
         })
+    }
+
+    /// Box and id of each slot that was filled, of those read since the last
+    /// call.
+    pub fn take_filled(&mut self) -> Vec<(String, String)> {
+        self.so_far();
+        mem::take(&mut self.filled)
     }
 
     /// Everything that has been read by now.
     pub fn so_far(&mut self) -> &Decided {
         for record in self.records.try_iter() {
             if let Some(What::Decided(decided)) = record.what {
-                *self.decided.slots.entry(record.decision_id).or_default() += 1;
                 let is_filled = decided.choice.is_some_and(|it| it.aggregator.is_some());
-                self.decided.filled += u64::from(is_filled);
+                if is_filled {
+                    self.decided.filled += 1;
+                    let shown = (record.device_id, record.decision_id.clone());
+                    self.filled.push(shown);
+                }
+                *self.decided.slots.entry(record.decision_id).or_default() += 1;
             }
         }
         &self.decided

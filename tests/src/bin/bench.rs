@@ -103,6 +103,12 @@ enum What {
         /// reached the sooner the fewer they are.
         #[arg(long, default_value_t = 5_000)]
         boxes: u64,
+        /// The boxes show what they get within seconds, and caps count half a
+        /// minute: with 500 boxes all that is remembered of them has come to
+        /// its bounds after half of a run. Memory is judged then, and CPU told
+        /// with what impressions cost.
+        #[arg(long)]
+        shown: bool,
         /// Runs; each figure is printed.
         #[arg(long, default_value_t = 3)]
         runs: u64,
@@ -231,10 +237,17 @@ async fn main() -> anyhow::Result<ExitCode> {
             rate,
             seconds,
             boxes,
+            shown,
             runs,
         } => {
+            let load = decide::Load {
+                boxes,
+                rate,
+                span: Duration::from_secs(seconds),
+                is_shown: shown,
+            };
             for _ in 0..runs {
-                good &= decide_throughput(boxes, rate, Duration::from_secs(seconds)).await?;
+                good &= decide_throughput(load).await?;
             }
         }
         What::Breaker { rate, runs } => {
@@ -346,7 +359,7 @@ async fn after_outage(hours: usize) -> anyhow::Result<bool> {
 
 async fn decide_latency(opportunities: usize, load: u32, run: u64) -> anyhow::Result<bool> {
     let mut scene = Scene::set().await?;
-    let _market = decide::market(&scene).await?;
+    let _market = decide::market(&scene, decide::CAP).await?;
     let outcome = decide::latency(&mut scene, opportunities, load, run).await?;
     let spread = &outcome.spread;
     let [refine, decide] = outcome.transactions_per_s;
@@ -380,10 +393,18 @@ fn own_time(own: &Histogram) -> anyhow::Result<bool> {
     )
 }
 
-async fn decide_throughput(boxes: u64, rate: u32, span: Duration) -> anyhow::Result<bool> {
+async fn decide_throughput(load: decide::Load) -> anyhow::Result<bool> {
+    let decide::Load {
+        boxes, rate, span, ..
+    } = load;
     let mut scene = Scene::set().await?;
-    let market = decide::market(&scene).await?;
-    let outcome = decide::throughput(&mut scene, &market, boxes, rate, span).await?;
+    let cap = if load.is_shown {
+        decide::BRIEF_CAP
+    } else {
+        decide::CAP
+    };
+    let market = decide::market(&scene, cap).await?;
+    let outcome = decide::throughput(&mut scene, &market, load).await?;
     let wall_s = outcome.wall.as_secs_f64();
     say(format_args!(
         "decide at {rate}/s of {boxes} boxes for {} s: {} fed, {} decided in {wall_s:.1} s ({} filled), {} pushed; \
@@ -413,17 +434,24 @@ async fn decide_throughput(boxes: u64, rate: u32, span: Duration) -> anyhow::Res
     // Until the last push, and as many pushes as decisions: nobody is forgotten.
     let all = outcome.decided == outcome.fed && outcome.pushed == outcome.fed;
     let mut good = all && promises(outcome.broke)?;
-    good &= limit(
-        "decide, three aggregators",
-        outcome.us_per_decision(),
-        "us CPU per decision",
-        300.0,
-    )?;
     good &= own_time(&outcome.own)?;
+    if !load.is_shown {
+        return Ok(good
+            & limit(
+                "decide, three aggregators",
+                outcome.us_per_decision(),
+                "us CPU per decision",
+                300.0,
+            )?);
+    }
+    say(format_args!(
+        "decide, three aggregators and an impression: {:.1} us CPU per decision",
+        outcome.us_per_decision()
+    ))?;
     // Flat: what an allocator breathes, not what a leak adds.
     good &= limit(
         format_args!(
-            "decide, resident memory up to {} KiB, from the second third to the last grew by",
+            "decide, resident memory up to {} KiB, from the second third to the last its median grew by",
             outcome.resident_kib_max()
         ),
         outcome.growth_kib() as f64,
@@ -438,7 +466,7 @@ async fn breaker(rate: u32, fault: decide::Fault) -> anyhow::Result<bool> {
     const STOPPED_WITHIN: Duration = Duration::from_secs(2);
 
     let mut scene = Scene::set().await?;
-    let market = decide::market(&scene).await?;
+    let market = decide::market(&scene, decide::CAP).await?;
     let outcome = decide::breaker(&mut scene, &market, rate, fault).await?;
     let good = outcome.failures <= FAILURES_MAX || outcome.stopped_after <= STOPPED_WITHIN;
     say(format_args!(

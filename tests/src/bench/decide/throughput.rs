@@ -4,7 +4,8 @@
 //! requests to three aggregators over TLS and their answers, signing, records
 //! and state in transactions, pushes to the broker over TLS, and recording that
 //! the broker has them. Boxes are stood in for by one subscriber to all
-//! decisions; they prove nothing, so nothing is read from `rp.ads`.
+//! decisions. They prove nothing unless told to show what they get: then each
+//! impression is read from `rp.ads` and recorded too.
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use crate::{
         opportunities::{Decisions, Feed},
         process_usage::{Memory, cpu_by_thread, cpu_time, memory},
         scene::Scene,
+        shown::Shown,
     },
     market::Market,
     pushes::Pushes,
@@ -82,14 +84,20 @@ impl Throughput {
     }
 
     /// How much resident memory grew from the second third of the time to the
-    /// last one, by their largest samples, in KiB.
+    /// last one, by their medians, in KiB: a peak is no growth.
     #[must_use]
     pub fn growth_kib(&self) -> u64 {
         let third = self.samples.len() / 3;
-        let largest = |samples: &[Memory]| samples.iter().map(|it| it.resident_kib).max();
-        let middle = largest(&self.samples[third..2 * third]).unwrap_or_default();
-        let last = largest(&self.samples[2 * third..]).unwrap_or_default();
-        last.saturating_sub(middle)
+        let median = |samples: &[Memory]| {
+            let mut resident: Vec<u64> = samples.iter().map(|it| it.resident_kib).collect();
+            resident.sort_unstable();
+            resident
+                .get(resident.len() / 2)
+                .copied()
+                .unwrap_or_default()
+        };
+        let middle = median(&self.samples[third..2 * third]);
+        median(&self.samples[2 * third..]).saturating_sub(middle)
     }
 
     /// Largest resident memory, in KiB.
@@ -100,23 +108,38 @@ impl Throughput {
     }
 }
 
-/// Feeds `rate` opportunities a second of `boxes` boxes for `span`.
+/// What is fed.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Boxes that take turns.
+    pub boxes: u64,
+    /// Opportunities a second.
+    pub rate: u32,
+    /// How long.
+    pub span: Duration,
+    /// Whether the boxes show what they get, within seconds.
+    pub is_shown: bool,
+}
+
+/// Feeds opportunities.
 ///
 /// # Errors
 /// When a part does not start, or decisions stay away.
 pub async fn throughput(
     scene: &mut Scene,
     market: &Market,
-    boxes: u64,
-    rate: u32,
-    span: Duration,
+    load: Load,
 ) -> anyhow::Result<Throughput> {
+    let Load {
+        boxes, rate, span, ..
+    } = load;
     let pushes = Pushes::watch(&scene.mosquitto, &scene.pki).await?;
     scene.collector.start_roles("decide").await?;
     let process = scene.collector.process_id()?;
     let kafka = scene.kafka.address();
     let mut decisions = Decisions::read(&kafka)?;
     let mut feed = Feed::open(&kafka, boxes)?;
+    let mut shown = Shown::open(&kafka)?;
     let (warm_rate, warm_span) = WARM_UP;
     let warm = feed.hold(warm_rate, warm_span).await?;
     decided(&mut decisions, &pushes, warm).await?;
@@ -135,7 +158,10 @@ pub async fn throughput(
     while !feeding.is_finished() {
         tokio::time::sleep(SAMPLE_EVERY).await;
         samples.push(memory(process)?);
-        decisions.so_far();
+        let filled = decisions.take_filled();
+        if load.is_shown {
+            shown.tell(&filled)?;
+        }
     }
     let (_feed, fed) = feeding.await?;
     let fed = fed?;
