@@ -26,6 +26,8 @@ pub(crate) struct Climate {
     pub(crate) broker_drops: u64,
     /// A message that the broker delivers twice.
     pub(crate) broker_doubles: u64,
+    /// A message that the broker delivers minutes late.
+    pub(crate) broker_delays: u64,
     /// A PUBLISH that is answered by a refusal.
     pub(crate) broker_refuses: u64,
     /// A batch that the bridge refuses.
@@ -34,7 +36,7 @@ pub(crate) struct Climate {
     pub(crate) receipts_lost: u64,
     /// A produce whose outcome the bridge never learns.
     pub(crate) produce_unknown: u64,
-    /// A refine transaction that is aborted.
+    /// A refine transaction that is aborted, or whose outcome is not known.
     pub(crate) refine_aborts: u64,
     /// A commit of the queue file that is rolled back.
     pub(crate) commit_rolls_back: u64,
@@ -51,6 +53,7 @@ pub(crate) struct Climate {
 
 pub(crate) struct Weights {
     pub(crate) power_cut: u64,
+    pub(crate) goes_dark: u64,
     pub(crate) agent_killed: u64,
     pub(crate) agent_stops: u64,
     pub(crate) link_cut: u64,
@@ -59,12 +62,49 @@ pub(crate) struct Weights {
     pub(crate) broker_forgets: u64,
     pub(crate) bridge_dies: u64,
     pub(crate) kafka_refuses: u64,
+    pub(crate) leader_changes: u64,
+    pub(crate) lanes_part: u64,
     pub(crate) refine_dies: u64,
-    pub(crate) rebalances: u64,
+    pub(crate) handed_over: u64,
+    pub(crate) taken_away: u64,
 }
+
+/// What viewers do to their boxes, and how long a world of it lasts.
+#[derive(Clone, Copy)]
+struct Load {
+    act_ms_max: u64,
+    minutes: (u64, u64),
+    misfortune_ms_max: [u64; 3],
+}
+
+/// A household makes an event every five seconds; it is told in most worlds,
+/// for hours. Two smaller kinds of worlds drive everything to its bounds.
+const LOADS: [Load; 6] = [
+    HOUSEHOLD,
+    HOUSEHOLD,
+    HOUSEHOLD,
+    HOUSEHOLD,
+    Load {
+        act_ms_max: 2_000,
+        minutes: (2, 20),
+        misfortune_ms_max: [2_000, 20_000, 120_000],
+    },
+    Load {
+        act_ms_max: 200,
+        minutes: (1, 5),
+        misfortune_ms_max: [2_000, 20_000, 120_000],
+    },
+];
+
+const HOUSEHOLD: Load = Load {
+    act_ms_max: 10_000,
+    minutes: (20, 360),
+    misfortune_ms_max: [120_000, 300_000, 600_000],
+};
 
 impl Climate {
     pub(crate) fn drawn(random: &mut Random) -> Self {
+        let load = random.pick(&LOADS);
         let mut some = |most: u64| {
             if random.chance(350) {
                 0
@@ -74,6 +114,7 @@ impl Climate {
         };
         let weights = Weights {
             power_cut: some(10),
+            goes_dark: some(3),
             agent_killed: some(10),
             agent_stops: some(6),
             link_cut: some(20),
@@ -82,17 +123,21 @@ impl Climate {
             broker_forgets: some(5),
             bridge_dies: some(6),
             kafka_refuses: some(6),
+            leader_changes: some(6),
+            lanes_part: some(3),
             refine_dies: some(6),
-            rebalances: some(6),
+            handed_over: some(4),
+            taken_away: some(6),
         };
         Self {
             broker_drops: some(100),
             broker_doubles: some(100),
+            broker_delays: some(30),
             broker_refuses: some(10),
             bridge_refuses: some(10),
             receipts_lost: some(300),
             produce_unknown: some(100),
-            refine_aborts: some(300),
+            refine_aborts: some(100),
             commit_rolls_back: some(50),
             commit_fails: some(10),
             answers_lost: some(50),
@@ -102,9 +147,9 @@ impl Climate {
             boxes: random.index(4) + 1,
             bridges: random.index(3) + 1,
             partitions: random.index(2) + 1,
-            stormy_ms: random.between(60_000, 900_000),
-            act_ms_max: random.pick(&[200, 2_000, 20_000]),
-            misfortune_ms_max: random.pick(&[2_000, 20_000, 120_000]),
+            stormy_ms: random.between(load.minutes.0, load.minutes.1) * 60_000,
+            act_ms_max: load.act_ms_max,
+            misfortune_ms_max: random.pick(&load.misfortune_ms_max),
             config: config(random),
         }
     }

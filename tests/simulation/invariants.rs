@@ -22,6 +22,16 @@ impl World {
         }
     }
 
+    /// The same for what a commit took from the medium: the rest stands there
+    /// as it stood before.
+    pub(crate) fn invariant_what_left_the_file_stands_somewhere(&mut self, of: BoxIndex) {
+        for stretch in self.boxes[of].file.taken() {
+            for name in self.reference.durable_within(of, stretch) {
+                self.invariant_it_stands_somewhere(name);
+            }
+        }
+    }
+
     /// The same for one event.
     pub(crate) fn invariant_it_stands_somewhere(&self, name: EventName) {
         let (of, epoch, ordinal) = name;

@@ -1,14 +1,28 @@
 //! Kafka as a model: logs that only grow, and transactions that happen whole
-//! or not at all.
+//! or not at all, but whose end reaches each topic in its own time.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use returnpath_collector::kafka::partition;
 use returnpath_shared::{DeviceId, Lane};
 
+use crate::{
+    faults::Fault,
+    transition::{Marker, Message, Transition},
+    world::World,
+};
+
 /// Records of a compacted topic beyond which Kafka has compacted it before
 /// anyone loads it: to read a world's whole past with each takeover would take
 /// most of the simulation's time.
 const UNCOMPACTED_RECORDS_MAX: usize = 128;
+
+/// How long a bridge's producer tries before it gives a record up.
+const PRODUCE_MS_MAX: u64 = 10_000;
+
+/// How much later than that a record may still land.
+const LANDS_LATE_MS_MAX: u64 = 120_000;
 
 pub(crate) struct Kafka {
     pub(crate) partitions: Vec<Log>,
@@ -21,21 +35,54 @@ pub(crate) struct Kafka {
 pub(crate) struct Log {
     /// rp.raw and rp.raw.backlog.
     pub(crate) raw: [Vec<Raw>; 2],
+    /// No leader before this.
+    pub(crate) leaderless_until_ms: [u64; 2],
+    /// Out of reach for everybody before this.
+    pub(crate) parted_until_ms: [u64; 2],
     /// Offsets of refine's consumer group.
     pub(crate) committed: [usize; 2],
     /// rp.refine.state.
-    pub(crate) changelog: Vec<(Bytes, Option<Bytes>)>,
+    pub(crate) changelog: Vec<Change>,
     /// rp.devices.
-    pub(crate) profiles: Vec<(Bytes, Option<Bytes>)>,
+    pub(crate) profiles: Vec<Change>,
     /// rp.completeness.
-    pub(crate) completeness: Vec<(Bytes, Option<Bytes>)>,
+    pub(crate) completeness: Vec<Change>,
+    /// What a former owner left behind.
+    pub(crate) ending: Option<Ending>,
 }
+
+/// A record of a compacted topic.
+pub(crate) type Change = (Bytes, Option<Bytes>);
 
 #[derive(Clone)]
 pub(crate) struct Raw {
     pub(crate) key: DeviceId,
     pub(crate) value: Bytes,
     pub(crate) received_unix_ms: i64,
+}
+
+/// What refine changes in one transaction.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) offsets: [usize; 2],
+    pub(crate) state: Vec<Change>,
+    pub(crate) devices: Vec<Change>,
+    pub(crate) completeness: Vec<Change>,
+}
+
+/// A transaction that is decided, and of whose end not every topic knows.
+pub(crate) struct Ending {
+    commits: bool,
+    changes: Changes,
+    /// Topics that know.
+    arrived: Vec<Marker>,
+}
+
+impl Ending {
+    /// Whether the offsets show a commit of which a changelog does not know.
+    pub(crate) fn is_ahead_of_its_state(&self) -> bool {
+        self.commits && self.arrived.contains(&Marker::Offsets)
+    }
 }
 
 impl Kafka {
@@ -46,44 +93,245 @@ impl Kafka {
         }
     }
 
-    pub(crate) fn append(
-        &mut self,
-        key: &DeviceId,
-        lane: Lane,
-        value: Bytes,
-        received_unix_ms: i64,
-    ) {
+    /// Nobody is out of reach any more.
+    pub(crate) fn all_is_well(&mut self) {
+        self.refuses_until_ms = 0;
+        for log in &mut self.partitions {
+            log.leaderless_until_ms = [0; 2];
+            log.parted_until_ms = [0; 2];
+        }
+    }
+
+    fn place(&self, key: &DeviceId) -> usize {
         let count = u32::try_from(self.partitions.len()).unwrap();
-        let place = partition(key.as_str().as_bytes(), count);
-        self.partitions[usize::try_from(place).unwrap()].raw[lane as usize].push(Raw {
-            key: key.clone(),
-            value,
-            received_unix_ms,
-        });
+        usize::try_from(partition(key.as_str().as_bytes(), count)).unwrap()
     }
 }
 
 impl Log {
-    /// Before it is loaded.
-    pub(crate) fn compact_where_long(&mut self) {
-        if self.changelog.len().max(self.profiles.len()) > UNCOMPACTED_RECORDS_MAX {
+    /// Whether all of a lane is refined.
+    pub(crate) fn is_refined(&self, lane: Lane) -> bool {
+        self.committed[lane as usize] == self.raw[lane as usize].len()
+    }
+
+    /// A transaction that ends everywhere at once.
+    pub(crate) fn commit(&mut self, changes: Changes) {
+        assert!(self.ending.is_none(), "one transaction after the other");
+        self.ending = Some(Ending {
+            commits: true,
+            changes,
+            arrived: Vec::new(),
+        });
+        self.all_markers_arrive();
+    }
+
+    pub(crate) fn all_markers_arrive(&mut self) {
+        for marker in Marker::ALL {
+            self.marker_arrives(marker);
+        }
+    }
+
+    fn marker_arrives(&mut self, marker: Marker) {
+        let Some(ending) = &mut self.ending else {
+            return;
+        };
+        if ending.arrived.contains(&marker) {
+            return;
+        }
+        ending.arrived.push(marker);
+        if ending.commits {
+            let changes = &mut ending.changes;
+            match marker {
+                Marker::Offsets => {
+                    for at in 0..2 {
+                        assert!(
+                            changes.offsets[at] >= self.committed[at],
+                            "offsets never go back: from {:?} to {:?}",
+                            self.committed,
+                            changes.offsets
+                        );
+                    }
+                    self.committed = changes.offsets;
+                }
+                Marker::State => self.changelog.append(&mut changes.state),
+                Marker::Devices => self.profiles.append(&mut changes.devices),
+                Marker::Completeness => self.completeness.append(&mut changes.completeness),
+            }
+        }
+        if ending.arrived.len() == Marker::ALL.len() {
+            self.ending = None;
+        }
+    }
+
+    /// Before it is loaded. Whether there was anything to compact.
+    pub(crate) fn compact_where_long(&mut self) -> bool {
+        let is_long = self.changelog.len().max(self.profiles.len()) > UNCOMPACTED_RECORDS_MAX;
+        if is_long {
             self.compact();
         }
+        is_long
     }
 
     /// Keeps the last record of each key, as compaction may at any time.
     pub(crate) fn compact(&mut self) {
-        for topic in [
-            &mut self.changelog,
-            &mut self.profiles,
-            &mut self.completeness,
-        ] {
-            let mut kept: Vec<(Bytes, Option<Bytes>)> = Vec::new();
-            for (key, value) in topic.drain(..) {
-                kept.retain(|(other, _)| *other != key);
-                kept.push((key, value));
+        let profiles = &mut self.profiles;
+        for topic in [&mut self.changelog, profiles, &mut self.completeness] {
+            let mut last = BTreeMap::new();
+            for (at, (key, _)) in topic.iter().enumerate() {
+                last.insert(key.clone(), at);
             }
-            *topic = kept;
+            let mut at = 0;
+            topic.retain(|(key, _)| {
+                at += 1;
+                last[key] == at - 1
+            });
         }
+    }
+}
+
+impl World {
+    /// A bridge's produce reaches Kafka, which takes it, or does not; the
+    /// bridge learns it, or does not.
+    pub(crate) fn produced(
+        &mut self,
+        bridge: usize,
+        session: u64,
+        message: Message,
+        is_awaited: bool,
+    ) {
+        let now_ms = self.schedule.now_ms();
+        let device = self.boxes[message.from].device.clone();
+        let partition = self.kafka.place(&device);
+        let lane = message.lane as usize;
+        let log = &self.kafka.partitions[partition];
+        let away_until_ms = self
+            .kafka
+            .refuses_until_ms
+            .max(log.parted_until_ms[lane])
+            .max(log.leaderless_until_ms[lane]);
+        let is_away = away_until_ms > now_ms;
+        let changes_leader = log.leaderless_until_ms[lane] > now_ms;
+        if !is_awaited {
+            // Given up long ago; it lands where there is somebody to take it.
+            if is_away {
+                self.faults.count(Fault::ProduceNeverLanded);
+            } else {
+                self.faults.count(Fault::ProduceLandedLate);
+                self.lands(partition, &device, bridge, &message);
+            }
+            return;
+        }
+        if changes_leader || self.random.chance(self.climate.produce_unknown) {
+            self.produced_unknown(bridge, session, message, away_until_ms);
+        } else if !is_away {
+            self.lands(partition, &device, bridge, &message);
+            self.confirm(bridge, session, &message);
+        }
+    }
+
+    /// The connection to a leader broke, or there is none: what became of the
+    /// record is seen later, or never.
+    fn produced_unknown(
+        &mut self,
+        bridge: usize,
+        session: u64,
+        message: Message,
+        away_until_ms: u64,
+    ) {
+        let now_ms = self.schedule.now_ms();
+        let is_away = away_until_ms > now_ms;
+        let retried_ms = away_until_ms.max(now_ms) + self.random.between(1, 500);
+        match self.random.below(4) {
+            // The producer's own retry, which Kafka takes once.
+            0 if retried_ms < now_ms + PRODUCE_MS_MAX => {
+                let produced = Transition::Produced {
+                    bridge,
+                    session,
+                    message,
+                    is_awaited: true,
+                };
+                self.schedule.at(retried_ms, produced);
+            }
+            // The former leader had it replicated.
+            1 if !is_away || self.random.chance(500) => {
+                let device = self.boxes[message.from].device.clone();
+                let partition = self.kafka.place(&device);
+                self.faults.count(Fault::ProduceLandedUnknown);
+                self.lands(partition, &device, bridge, &message);
+            }
+            2 => {
+                let lands_ms = retried_ms + self.random.between(1, LANDS_LATE_MS_MAX);
+                let produced = Transition::Produced {
+                    bridge,
+                    session,
+                    message,
+                    is_awaited: false,
+                };
+                self.schedule.at(lands_ms, produced);
+            }
+            _ => self.faults.count(Fault::ProduceNeverLanded),
+        }
+    }
+
+    fn lands(&mut self, partition: usize, device: &DeviceId, bridge: usize, message: &Message) {
+        let now_ms = self.schedule.now_ms();
+        self.reference.stands_in_kafka(message.from, message.id);
+        let lane = message.lane as usize;
+        self.kafka.partitions[partition].raw[lane].push(Raw {
+            key: device.clone(),
+            value: message.payload.clone(),
+            received_unix_ms: self.bridges[bridge].unix_ms(now_ms),
+        });
+        let fetched_ms = self.random.between(1, 400);
+        self.refine_by(partition, now_ms + fetched_ms);
+    }
+
+    pub(crate) fn kafka_refuses(&mut self) {
+        let for_ms = self.random.between(1_000, 600_000);
+        self.faults.count(Fault::KafkaRefused);
+        self.kafka.refuses_until_ms = self.schedule.now_ms() + for_ms;
+    }
+
+    pub(crate) fn leader_changes(&mut self, partition: usize, lane: Lane) {
+        let for_ms = self.random.between(100, 2 * PRODUCE_MS_MAX);
+        self.faults.count(Fault::LeaderChanged);
+        let until_ms = self.schedule.now_ms() + for_ms;
+        self.kafka.partitions[partition].leaderless_until_ms[lane as usize] = until_ms;
+    }
+
+    pub(crate) fn lanes_part(&mut self, partition: usize, lane: Lane) {
+        let for_ms = self.random.between(10_000, 600_000);
+        self.faults.count(Fault::LanesParted);
+        let until_ms = self.schedule.now_ms() + for_ms;
+        self.kafka.partitions[partition].parted_until_ms[lane as usize] = until_ms;
+        self.refine_by(partition, until_ms);
+    }
+
+    /// A transaction is decided; its owner is gone, or does not know.
+    pub(crate) fn ends(&mut self, partition: usize, changes: Changes, commits: bool) {
+        // An owner that died is waited for until its transaction times out.
+        let decided_ms = if commits {
+            0
+        } else {
+            self.random.between(0, 10_000)
+        };
+        let log = &mut self.kafka.partitions[partition];
+        assert!(log.ending.is_none(), "one transaction after the other");
+        log.ending = Some(Ending {
+            commits,
+            changes,
+            arrived: Vec::new(),
+        });
+        for marker in Marker::ALL {
+            let travels_ms = self.random.between(0, 3_000);
+            self.schedule.after(
+                decided_ms + travels_ms,
+                Transition::MarkerArrives { partition, marker },
+            );
+        }
+    }
+
+    pub(crate) fn marker_arrives(&mut self, partition: usize, marker: Marker) {
+        self.kafka.partitions[partition].marker_arrives(marker);
     }
 }

@@ -12,6 +12,14 @@ use returnpath_shared::{BatchId, Epoch, Incarnation, Sequence, wire::ClockAnchor
 
 use crate::random::Random;
 
+/// Ordinals of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Stretch {
+    pub(crate) epoch: Epoch,
+    pub(crate) first: u64,
+    pub(crate) end: u64,
+}
+
 /// What the file holds.
 #[derive(Clone, Default)]
 pub(crate) struct Contents {
@@ -78,6 +86,48 @@ impl Contents {
                 self.starts.remove(epoch);
             }
             Op::PoweredPut(mark) => self.powered = Some(*mark),
+        }
+    }
+
+    /// What an operation takes away.
+    fn leaving(&self, op: &Op, taken: &mut Vec<Stretch>) {
+        match op {
+            Op::DeleteBatches { epoch, first, last } => {
+                let id = |sequence: &Sequence| BatchId {
+                    epoch: *epoch,
+                    sequence: *sequence,
+                };
+                let leaving = self.batches.range(id(first)..=id(last));
+                taken.extend(leaving.map(|(id, (batch, _))| Stretch {
+                    epoch: id.epoch,
+                    first: batch.first_ordinal.0,
+                    end: batch.first_ordinal.0 + u64::from(batch.events),
+                }));
+            }
+            Op::LedgerDelete { number } => {
+                taken.extend(self.ledger.get(number).map(|row| Stretch {
+                    epoch: row.epoch,
+                    first: if row.whole_epoch {
+                        0
+                    } else {
+                        row.first_ordinal.0
+                    },
+                    end: if row.whole_epoch {
+                        u64::MAX
+                    } else {
+                        row.first_ordinal.0 + row.event_count
+                    },
+                }));
+            }
+            Op::InsertBatch { .. }
+            | Op::LedgerPut(_)
+            | Op::ProofIdPut(_)
+            | Op::ProofIdsDeleteThrough { .. }
+            | Op::AnchorPut(_)
+            | Op::AnchorDelete { .. }
+            | Op::StartPut(_)
+            | Op::StartDelete(_)
+            | Op::PoweredPut(_) => {}
         }
     }
 
@@ -149,6 +199,8 @@ pub(crate) struct QueueFile {
     pub(crate) current: Contents,
     /// Commits that a power cut may take, oldest first.
     unsynced: Vec<Vec<Op>>,
+    /// Stretches of ordinals that left what is synced, batches or rows.
+    taken: Vec<Stretch>,
     /// Batches whose pages went bad.
     unreadable: BTreeSet<BatchId>,
 }
@@ -176,21 +228,30 @@ impl QueueFile {
     }
 
     pub(crate) fn sync(&mut self) {
-        for ops in self.unsynced.drain(..) {
-            for op in &ops {
-                self.synced.apply(op);
-            }
+        let all = self.unsynced.len();
+        self.sync_first(all);
+    }
+
+    /// The first commits reach the medium; later ones never do.
+    fn sync_first(&mut self, commits: usize) {
+        for op in self.unsynced.drain(..).take(commits).flatten() {
+            self.synced.leaving(&op, &mut self.taken);
+            self.synced.apply(&op);
         }
     }
 
-    pub(crate) fn power_cut(&mut self, random: &mut Random) {
-        let survive = random.index(self.unsynced.len() + 1);
-        for ops in self.unsynced.drain(..).take(survive) {
-            for op in &ops {
-                self.synced.apply(op);
-            }
-        }
+    /// What has left the medium since this was asked last.
+    pub(crate) fn taken(&mut self) -> Vec<Stretch> {
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Whether it took anything.
+    pub(crate) fn power_cut(&mut self, random: &mut Random) -> bool {
+        let commits = self.unsynced.len();
+        let survive = random.index(commits + 1);
+        self.sync_first(survive);
         self.current = self.synced.clone();
+        survive < commits
     }
 
     pub(crate) fn load(&self, id: BatchId) -> Option<Bytes> {
@@ -201,14 +262,14 @@ impl QueueFile {
         Some(bytes.clone())
     }
 
-    /// A batch cannot be read from now on. Its row still can.
-    pub(crate) fn page_goes_bad(&mut self, random: &mut Random) {
+    /// A batch cannot be read from now on, if there is one. Its row still can.
+    pub(crate) fn page_goes_bad(&mut self, random: &mut Random) -> bool {
         if self.current.batches.is_empty() {
-            return;
+            return false;
         }
         let victim = random.index(self.current.batches.len());
         let id = *self.current.batches.keys().nth(victim).unwrap();
-        self.unreadable.insert(id);
+        self.unreadable.insert(id)
     }
 
     /// Copies what reads to a new file with a new incarnation, which declares

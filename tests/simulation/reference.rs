@@ -2,17 +2,18 @@
 //! answered, what happened when, what stands in Kafka. The real audit judges
 //! it; what the audit cannot see is asserted here, at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use bytes::Bytes;
 use prost::Message as _;
 use returnpath_collector::audit::{self, Tally};
+use returnpath_delivery::Publish;
 use returnpath_shared::{
-    BatchId, Class, DeviceId, Epoch, Kind, Ordinal, ProofKey, Stream, unpack,
+    BatchId, Class, DeviceId, Epoch, Kind, Ordinal, ProofKey, Sequence, Stream, unpack,
     wire::{self, TimeQuality, event},
 };
 
-use crate::{set_top_box::unix_ms, transition::BoxIndex, viewer::Report};
+use crate::{queue_file::Stretch, set_top_box::unix_ms, transition::BoxIndex, viewer::Report};
 
 /// An event of a box.
 pub(crate) type EventName = (BoxIndex, Epoch, u64);
@@ -28,22 +29,56 @@ pub(crate) enum Promise {
     Durable,
 }
 
+/// What a batch holds.
+struct Sent {
+    bytes: Bytes,
+    first_ordinal: u64,
+    end: u64,
+    ledger: Vec<wire::Ledger>,
+}
+
+impl Sent {
+    fn of(publish: &Publish) -> Self {
+        let batch = unpack(publish.codec as i32, publish.bytes.clone()).unwrap();
+        let end = batch.first_ordinal + batch.events.len() as u64;
+        let ledger = batch
+            .events
+            .into_iter()
+            .filter_map(|event| match event.kind {
+                Some(event::Kind::Ledger(ledger)) => Some(ledger),
+                _ => None,
+            });
+        Self {
+            bytes: publish.bytes.clone(),
+            first_ordinal: batch.first_ordinal,
+            end,
+            ledger: ledger.collect(),
+        }
+    }
+}
+
+/// The number in a box's name.
+fn index(device_id: &str) -> BoxIndex {
+    device_id.strip_prefix("box-").unwrap().parse().unwrap()
+}
+
 #[derive(Default)]
 pub(crate) struct Reference {
     pub(crate) tally: Tally,
     /// Answered durable, and not seen in Kafka.
     durable_open: BTreeSet<EventName>,
-    /// Events in rp.raw, or declared there.
-    in_kafka: BTreeSet<EventName>,
+    /// Events in rp.raw: the first of each batch, and where it ends.
+    in_kafka: BTreeMap<EventName, u64>,
     /// First ordinals declared there, and where each stretch ends.
     declared: BTreeSet<(BoxIndex, Epoch, u64, u64)>,
     /// When it happened, and what it is recognised by.
     happened: BTreeMap<EventName, (u64, Option<ProofKey>)>,
-    /// What each batch holds.
-    batches: BTreeMap<(BoxIndex, BatchId), Bytes>,
-    refined: BTreeSet<(DeviceId, Epoch, u64)>,
+    batches: BTreeMap<(BoxIndex, BatchId), Sent>,
+    /// The last batch of each run that reached a bridge.
+    last_arrived: BTreeMap<(BoxIndex, Epoch), Sequence>,
+    refined: BTreeSet<EventName>,
     /// Below which ordinal nothing of a run may be refined any more.
-    settled: BTreeMap<(DeviceId, Epoch), u64>,
+    settled: BTreeMap<(BoxIndex, Epoch), u64>,
     pub(crate) opportunities: u64,
     /// Of these, such as call something settled.
     pub(crate) settling: u64,
@@ -91,18 +126,33 @@ impl Reference {
     }
 
     /// A batch stands in rp.raw or rp.raw.backlog.
-    pub(crate) fn stands_in_kafka(&mut self, of: BoxIndex, payload: &Bytes) {
-        let envelope = wire::Envelope::decode(payload.clone()).unwrap();
-        let epoch = BatchId::try_from(envelope.id.unwrap()).unwrap().epoch;
-        let batch = unpack(envelope.codec, envelope.batch).unwrap();
-        for (ordinal, event) in (batch.first_ordinal..).zip(batch.events) {
-            let name = (of, epoch, ordinal);
-            self.in_kafka.insert(name);
-            self.durable_open.remove(&name);
-            if let Some(event::Kind::Ledger(ledger)) = event.kind {
-                self.declared(of, &ledger);
-            }
+    pub(crate) fn stands_in_kafka(&mut self, of: BoxIndex, id: BatchId) {
+        let sent = &self.batches[&(of, id)];
+        let first = (of, id.epoch, sent.first_ordinal);
+        if self.in_kafka.insert(first, sent.end).is_some() {
+            return;
         }
+        for ordinal in sent.first_ordinal..sent.end {
+            self.durable_open.remove(&(of, id.epoch, ordinal));
+        }
+        for ledger in sent.ledger.clone() {
+            self.declared(of, &ledger);
+        }
+    }
+
+    /// Whether a later batch of its run came before it.
+    pub(crate) fn arrives_out_of_order(&mut self, of: BoxIndex, id: BatchId) -> bool {
+        let last = self
+            .last_arrived
+            .entry((of, id.epoch))
+            .or_insert(id.sequence);
+        let is_late = *last > id.sequence;
+        *last = id.sequence.max(*last);
+        is_late
+    }
+
+    pub(crate) fn batches_sent(&self) -> u64 {
+        self.batches.len() as u64
     }
 
     fn declared(&mut self, of: BoxIndex, ledger: &wire::Ledger) {
@@ -124,7 +174,8 @@ impl Reference {
     /// Whether rp.raw holds it, or its declaration.
     pub(crate) fn is_in_kafka(&self, name: EventName) -> bool {
         let (of, epoch, ordinal) = name;
-        self.in_kafka.contains(&name)
+        let batch = self.in_kafka.range(..=name).next_back();
+        batch.is_some_and(|((by, other, _), end)| (*by, *other) == (of, epoch) && ordinal < *end)
             || self
                 .declared
                 .range((of, epoch, 0, 0)..=(of, epoch, ordinal, u64::MAX))
@@ -140,6 +191,17 @@ impl Reference {
             .iter()
             .skip_while(move |(other, _, _)| *other < of)
             .take_while(move |(other, _, _)| *other == of)
+            .copied()
+    }
+
+    /// Of these, those of one stretch.
+    pub(crate) fn durable_within(
+        &self,
+        of: BoxIndex,
+        Stretch { epoch, first, end }: Stretch,
+    ) -> impl Iterator<Item = EventName> + '_ {
+        self.durable_open
+            .range((of, epoch, first)..(of, epoch, end))
             .copied()
     }
 
@@ -165,8 +227,8 @@ impl Reference {
         self.settling += 1;
         let record = opportunity.refined.unwrap();
         let epoch = BatchId::try_from(record.batch.unwrap()).unwrap().epoch;
-        let device = record.device_id.parse().unwrap();
-        let through = self.settled.entry((device, epoch)).or_default();
+        let of = index(&record.device_id);
+        let through = self.settled.entry((of, epoch)).or_default();
         *through = record.ordinal.max(*through);
     }
 
@@ -176,27 +238,19 @@ impl Reference {
     }
 
     fn invariant_no_event_is_refined_twice_or_too_late(&mut self, record: &wire::Refined) {
-        let device: DeviceId = record.device_id.parse().unwrap();
+        let of = index(&record.device_id);
         let epoch = BatchId::try_from(record.batch.unwrap()).unwrap().epoch;
-        let settled = self.settled.get(&(device.clone(), epoch));
+        let settled = self.settled.get(&(of, epoch));
         assert!(
             settled.is_none_or(|through| record.ordinal > *through),
             "{record:?} came after an opportunity had called it settled"
         );
-        let name = (device, epoch, record.ordinal);
-        assert!(
-            self.refined.insert(name.clone()),
-            "{name:?} was refined twice"
-        );
+        let name = (of, epoch, record.ordinal);
+        assert!(self.refined.insert(name), "{name:?} was refined twice");
     }
 
     fn invariant_times_are_as_good_as_they_say(&self, record: &wire::Refined) {
-        let of: BoxIndex = record
-            .device_id
-            .strip_prefix("box-")
-            .unwrap()
-            .parse()
-            .unwrap();
+        let of = index(&record.device_id);
         let epoch = BatchId::try_from(record.batch.unwrap()).unwrap().epoch;
         let Some((happened_ms, _)) = self.happened.get(&(of, epoch, record.ordinal)) else {
             return;
@@ -217,17 +271,16 @@ impl Reference {
         }
     }
 
-    pub(crate) fn invariant_an_id_names_one_batch(
-        &mut self,
-        of: BoxIndex,
-        id: BatchId,
-        bytes: &Bytes,
-    ) {
-        let first = self
-            .batches
-            .entry((of, id))
-            .or_insert_with(|| bytes.clone());
-        assert_eq!(first, bytes, "{id} of box {of} names two batches");
+    pub(crate) fn invariant_an_id_names_one_batch(&mut self, of: BoxIndex, publish: &Publish) {
+        let id = publish.id;
+        let first = match self.batches.entry((of, id)) {
+            Entry::Vacant(entry) => entry.insert(Sent::of(publish)),
+            Entry::Occupied(entry) => entry.into_mut(),
+        };
+        assert_eq!(
+            first.bytes, publish.bytes,
+            "{id} of box {of} names two batches"
+        );
     }
 
     pub(crate) fn invariant_a_repeat_gets_the_first_answer(

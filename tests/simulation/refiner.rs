@@ -1,26 +1,37 @@
 //! The node that owns a partition: the shell around the real core of refine,
-//! with Kafka transactions that may be aborted, or end with the node.
+//! with Kafka transactions that are aborted, whose outcome is not known, or
+//! that end with the node, and takeovers in the order of the real engine:
+//! stable offsets, then the state up to where it ends.
 
 use bytes::Bytes;
 use returnpath_refinery::{Destination, Output, Partition, RawRecord, WAITING_RECORDS_MAX};
 use returnpath_shared::Lane;
 
-use crate::{transition::Transition, world::World};
+use crate::{faults::Fault, kafka::Changes, transition::Transition, world::World};
 
 /// Records of a lane in one poll.
 const LIVE_RECORDS_MAX: u64 = 40;
 const BACKLOG_RECORDS_MAX: u64 = 10;
 
+/// How long nobody may know what became of a commit.
+const LEARNS_MS_MAX: u64 = 5_000;
+
 /// The node of one partition; none between a death and the next poll.
 #[derive(Default)]
 pub(crate) struct Refiner {
     node: Option<Node>,
+    /// Counts them, so that what a former one waited for is stale.
+    nodes: u64,
+    polls_at_ms: Option<u64>,
+    out: Output,
 }
 
 struct Node {
     core: Partition,
     /// Next offset of each lane.
     next: [usize; 2],
+    /// What became of the commit that it waits for.
+    made: Option<bool>,
 }
 
 /// How a transaction ends.
@@ -28,80 +39,145 @@ struct Node {
 enum End {
     Committed,
     Aborted,
-    /// The node dies before the commit reaches Kafka.
-    DiesBefore,
-    /// The node dies before it learns that Kafka has committed.
-    DiesAfter,
+    /// The node does not know until later.
+    Unknown {
+        made: bool,
+    },
+    /// The node never knows, as it dies or drops all that it has in memory.
+    NeverKnown {
+        made: bool,
+    },
 }
 
 impl World {
-    pub(crate) fn refines(&mut self, partition: usize) {
-        let pause_ms = self.random.between(5, 400);
-        self.schedule
-            .after(pause_ms, Transition::Refines { partition });
-        let end = if self.is_calm || !self.random.chance(self.climate.refine_aborts) {
-            End::Committed
-        } else {
-            self.random
-                .pick(&[End::Aborted, End::Aborted, End::DiesBefore, End::DiesAfter])
-        };
-        let shares = [
-            self.random.below(LIVE_RECORDS_MAX + 1),
-            self.random.below(BACKLOG_RECORDS_MAX + 1),
-        ];
-        self.transact(partition, shares, end, |_, _| {});
-    }
-
-    pub(crate) fn refine_dies(&mut self, partition: usize) {
-        self.refiners[partition].node = None;
-        if self.random.chance(500) {
-            self.kafka.partitions[partition].compact();
+    /// The node of a partition polls, at this time at the latest.
+    pub(crate) fn refine_by(&mut self, partition: usize, at_ms: u64) {
+        let polls_at_ms = &mut self.refiners[partition].polls_at_ms;
+        if polls_at_ms.is_none_or(|before_ms| before_ms > at_ms) {
+            *polls_at_ms = Some(at_ms);
+            self.schedule.at(at_ms, Transition::Refines { partition });
         }
     }
 
+    pub(crate) fn refines(&mut self, partition: usize) {
+        let now_ms = self.schedule.now_ms();
+        // A poll that was moved.
+        if self.refiners[partition].polls_at_ms != Some(now_ms) {
+            return;
+        }
+        self.refiners[partition].polls_at_ms = None;
+        let end = if self.is_calm || !self.random.chance(self.climate.refine_aborts) {
+            End::Committed
+        } else {
+            let made = self.random.chance(500);
+            self.random.pick(&[
+                End::Aborted,
+                End::Aborted,
+                End::Unknown { made },
+                End::NeverKnown { made },
+            ])
+        };
+        let shares = [
+            self.random.between(1, LIVE_RECORDS_MAX),
+            self.random.below(BACKLOG_RECORDS_MAX + 1),
+        ];
+        if self.transact(partition, shares, end, |_, _| {})
+            && let End::NeverKnown { .. } = end
+        {
+            self.faults.count(if self.random.chance(500) {
+                Fault::CommitUnknownGivenUp
+            } else {
+                Fault::RefineDiedMidTransaction
+            });
+        }
+        self.polls_again(partition);
+    }
+
+    /// While there is something to refine, or something waits.
+    fn polls_again(&mut self, partition: usize) {
+        let now_ms = self.schedule.now_ms();
+        let log = &self.kafka.partitions[partition];
+        let next = match &self.refiners[partition].node {
+            Some(node) => node.next,
+            None => log.committed,
+        };
+        let is_behind = Lane::ALL.into_iter().any(|lane| {
+            let at = lane as usize;
+            next[at] < log.raw[at].len() && log.parted_until_ms[at] <= now_ms
+        });
+        let waits_until_ms = self.refiners[partition]
+            .node
+            .as_ref()
+            .and_then(|node| node.core.poll_timeout());
+        if is_behind {
+            let pause_ms = self.random.between(5, 400);
+            self.refine_by(partition, now_ms + pause_ms);
+        } else if let Some(at_ms) = waits_until_ms {
+            self.refine_by(partition, at_ms.max(now_ms + 1));
+        }
+    }
+
+    pub(crate) fn refine_dies(&mut self, partition: usize) {
+        if self.refiners[partition].node.take().is_some() {
+            self.faults.count(Fault::RefineDied);
+        }
+        let log = &mut self.kafka.partitions[partition];
+        if log.ending.is_none() && self.random.chance(500) {
+            log.compact();
+        }
+        self.polls_again(partition);
+    }
+
     /// Handed over in order: what waits is refined first.
-    pub(crate) fn rebalances(&mut self, partition: usize) {
+    pub(crate) fn handed_over(&mut self, partition: usize) {
         self.transact(partition, [0, 0], End::Committed, |core, out| {
             core.flush(out)
         });
-        self.refiners[partition].node = None;
+        let refiner = &mut self.refiners[partition];
+        if refiner
+            .node
+            .as_ref()
+            .is_some_and(|node| node.made.is_none())
+        {
+            refiner.node = None;
+            self.faults.count(Fault::RebalancedInOrder);
+        }
+        self.polls_again(partition);
     }
 
+    /// Given to another while a transaction is open, which Kafka then commits
+    /// or aborts; the new owner may come before either shows everywhere.
+    pub(crate) fn taken_away(&mut self, partition: usize) {
+        let made = self.random.chance(600);
+        let end = End::NeverKnown { made };
+        let shares = [LIVE_RECORDS_MAX, BACKLOG_RECORDS_MAX];
+        if self.transact(partition, shares, end, |_, _| {}) {
+            self.faults.count(Fault::RebalancedMidTransaction);
+        }
+        self.polls_again(partition);
+    }
+
+    /// Whether there was anything in the transaction. An empty one is not made.
     fn transact(
         &mut self,
         partition: usize,
         shares: [u64; 2],
         end: End,
         last: impl FnOnce(&mut Partition, &mut Output),
-    ) {
+    ) -> bool {
         let now_ms = self.schedule.now_ms();
-        let log = &mut self.kafka.partitions[partition];
-        let mut node = match self.refiners[partition].node.take() {
-            Some(node) => node,
-            None => {
-                log.compact_where_long();
-                let mut core = Partition::new();
-                for (key, value) in &log.changelog {
-                    core.restore(key, value.as_deref())
-                        .expect("refine reads what it wrote");
-                }
-                for (key, value) in &log.profiles {
-                    core.restore_profile(key, value.as_deref())
-                        .expect("refine reads what it wrote");
-                }
-                for (key, value) in &log.completeness {
-                    core.restore_completeness(key, value.as_deref())
-                        .expect("refine reads what it wrote");
-                }
-                Node {
-                    core,
-                    next: log.committed,
-                }
-            }
+        let Some(mut node) = self.owner(partition) else {
+            return false;
         };
-        let mut out = Output::new();
+        let mut out = std::mem::take(&mut self.refiners[partition].out);
+        out.clear();
+        let log = &self.kafka.partitions[partition];
+        let before = node.next;
         for lane in Lane::ALL {
             let at = lane as usize;
+            if log.parted_until_ms[at] > now_ms {
+                continue;
+            }
             for _ in 0..shares[at] {
                 let Some(raw) = log.raw[at].get(node.next[at]) else {
                     break;
@@ -134,60 +210,168 @@ impl World {
                     usize::try_from(offset).unwrap()
                 })
         });
-        if matches!(end, End::Committed | End::DiesAfter) {
-            self.commit(partition, &out, offsets);
+        let has_content = node.next != before || out.records().next().is_some();
+        if has_content {
+            self.ends_by(partition, node, &out, offsets, end);
+        } else {
+            self.refiners[partition].node = Some(node);
         }
+        self.refiners[partition].out = out;
+        has_content
+    }
+
+    fn ends_by(
+        &mut self,
+        partition: usize,
+        mut node: Node,
+        out: &Output,
+        offsets: [usize; 2],
+        end: End,
+    ) {
+        let made = match end {
+            End::Committed => true,
+            End::Aborted => false,
+            End::Unknown { made } | End::NeverKnown { made } => made,
+        };
+        let changes = self.written(out, offsets, made);
         match end {
             End::Committed => {
+                self.kafka.partitions[partition].commit(changes);
                 self.counts += node.core.commit();
                 self.refiners[partition].node = Some(node);
             }
             End::Aborted => {
-                node.core.abort();
-                node.next = self.kafka.partitions[partition].committed;
+                self.faults.count(Fault::TransactionAborted);
+                node.abort(self.kafka.partitions[partition].committed);
                 self.refiners[partition].node = Some(node);
             }
-            End::DiesBefore | End::DiesAfter => {}
+            End::Unknown { .. } => {
+                self.ends(partition, changes, made);
+                node.made = Some(made);
+                let refiner = &mut self.refiners[partition];
+                refiner.node = Some(node);
+                let node = refiner.nodes;
+                let learns_ms = self.random.between(1, LEARNS_MS_MAX);
+                self.schedule
+                    .after(learns_ms, Transition::CommitLearned { partition, node });
+            }
+            End::NeverKnown { .. } => self.ends(partition, changes, made),
         }
     }
 
-    fn commit(&mut self, partition: usize, out: &Output, offsets: [usize; 2]) {
-        let log = &mut self.kafka.partitions[partition];
-        for at in 0..2 {
-            assert!(
-                offsets[at] >= log.committed[at],
-                "offsets never go back: from {:?} to {offsets:?}",
-                log.committed
-            );
+    /// A commit was retried until its outcome was known. The producer is told
+    /// when every topic knows.
+    pub(crate) fn commit_learned(&mut self, partition: usize, number: u64) {
+        let refiner = &mut self.refiners[partition];
+        if refiner.nodes != number {
+            return;
         }
-        log.committed = offsets;
+        let Some(node) = &mut refiner.node else {
+            return;
+        };
+        let Some(made) = node.made.take() else {
+            return;
+        };
+        let log = &mut self.kafka.partitions[partition];
+        log.all_markers_arrive();
+        if made {
+            self.counts += node.core.commit();
+            self.faults.count(Fault::CommitUnknownMade);
+        } else {
+            node.abort(log.committed);
+            self.faults.count(Fault::CommitUnknownAborted);
+        }
+        self.polls_again(partition);
+    }
+
+    /// The node of a partition, where it can work: a new one has loaded what
+    /// its predecessor left.
+    fn owner(&mut self, partition: usize) -> Option<Node> {
+        let now_ms = self.schedule.now_ms();
+        let refiner = &mut self.refiners[partition];
+        if let Some(node) = refiner.node.take() {
+            if node.made.is_some() {
+                refiner.node = Some(node);
+                return None;
+            }
+            return Some(node);
+        }
+        let log = &mut self.kafka.partitions[partition];
+        if let Some(ending) = &log.ending {
+            if ending.is_ahead_of_its_state() {
+                self.faults.count(Fault::MarkerLate);
+            }
+            let looks_again_ms = self.random.between(20, 500);
+            self.refine_by(partition, now_ms + looks_again_ms);
+            return None;
+        }
+        if log.compact_where_long() {
+            self.faults.count(Fault::LoadedCompacted);
+        }
+        let mut core = Partition::new();
+        for (key, value) in &log.changelog {
+            core.restore(key, value.as_deref())
+                .expect("refine reads what it wrote");
+        }
+        for (key, value) in &log.profiles {
+            core.restore_profile(key, value.as_deref())
+                .expect("refine reads what it wrote");
+        }
+        for (key, value) in &log.completeness {
+            core.restore_completeness(key, value.as_deref())
+                .expect("refine reads what it wrote");
+        }
+        let next = log.committed;
+        self.refiners[partition].nodes += 1;
+        Some(Node {
+            core,
+            next,
+            made: None,
+        })
+    }
+
+    /// What a transaction writes. Outputs of a commit stand from the moment it
+    /// is decided: nobody reads past them before.
+    fn written(&mut self, out: &Output, offsets: [usize; 2], is_made: bool) -> Changes {
+        let mut changes = Changes {
+            offsets,
+            ..Changes::default()
+        };
+        if !is_made {
+            return changes;
+        }
         for record in out.records() {
             let value = record.value.unwrap_or_default();
-            match record.destination {
-                Destination::State => log.changelog.push((
+            let change = || {
+                (
                     Bytes::copy_from_slice(record.key),
                     record.value.map(Bytes::copy_from_slice),
-                )),
+                )
+            };
+            match record.destination {
+                Destination::State => changes.state.push(change()),
+                Destination::Device => changes.devices.push(change()),
+                Destination::Completeness => changes.completeness.push(change()),
                 Destination::Refined(stream) => self.reference.refined(stream, record.key, value),
                 Destination::Rejected => self.reference.rejected(value),
-                Destination::Device => log.profiles.push((
-                    Bytes::copy_from_slice(record.key),
-                    record.value.map(Bytes::copy_from_slice),
-                )),
-                Destination::Completeness => log.completeness.push((
-                    Bytes::copy_from_slice(record.key),
-                    record.value.map(Bytes::copy_from_slice),
-                )),
                 Destination::Opportunity => self.reference.asked(record.key, value),
             }
         }
+        changes
     }
 
-    /// Whether every record has been refined.
+    /// Whether every record has been refined, as everybody can see.
     pub(crate) fn is_refined(&self) -> bool {
-        self.kafka
-            .partitions
-            .iter()
-            .all(|log| log.committed == [log.raw[0].len(), log.raw[1].len()])
+        let mut logs = self.kafka.partitions.iter();
+        logs.all(|log| {
+            log.ending.is_none() && Lane::ALL.into_iter().all(|lane| log.is_refined(lane))
+        })
+    }
+}
+
+impl Node {
+    fn abort(&mut self, committed: [usize; 2]) {
+        self.core.abort();
+        self.next = committed;
     }
 }

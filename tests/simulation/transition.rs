@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use returnpath_delivery::PubAckOutcome;
-use returnpath_shared::{BatchId, Lane, wire};
+use returnpath_shared::{BatchId, Class, Lane, wire};
 
 /// Which box.
 pub(crate) type BoxIndex = usize;
@@ -17,6 +17,10 @@ pub(crate) enum Transition {
     PowerOn(BoxIndex),
     /// Mains power goes: memory and unsynced writes are lost.
     PowerCut(BoxIndex),
+    /// Power goes everywhere for a month, once this box holds what Kafka has.
+    GoesDark(BoxIndex),
+    /// The month begins.
+    MonthBegins,
     /// The supervisor starts the agent.
     AgentStarts { of: BoxIndex, boot: u64 },
     /// The agent's process dies; what it handed to the system survives.
@@ -53,7 +57,6 @@ pub(crate) enum Transition {
     ReachesBroker {
         of: BoxIndex,
         link: u64,
-        id: BatchId,
         message: Message,
     },
     /// Its PUBACK arrives.
@@ -70,7 +73,7 @@ pub(crate) enum Transition {
         receipt: wire::Receipt,
     },
 
-    // ── the cloud ──
+    // ── broker and bridges ──
     /// The MQTT broker restarts with an empty memory.
     BrokerForgets,
     /// A message arrives at a bridge.
@@ -79,34 +82,75 @@ pub(crate) enum Transition {
         session: u64,
         message: Message,
     },
-    /// Kafka has a record (or not), and says so (or not).
-    Produced {
-        bridge: usize,
-        session: u64,
-        message: Message,
-    },
     /// A receipt may be due.
     ReceiptsDue { bridge: usize },
     /// A bridge dies, and is started again at once.
     BridgeDies { bridge: usize },
+
+    // ── Kafka ──
+    /// A produce reaches Kafka.
+    Produced {
+        bridge: usize,
+        session: u64,
+        message: Message,
+        /// Whether the bridge still waits to hear of it.
+        is_awaited: bool,
+    },
     /// Kafka takes nothing for a while.
     KafkaRefuses,
+    /// A lane of a partition is between two leaders.
+    LeaderChanges { partition: usize, lane: Lane },
+    /// A lane of a partition can be neither written nor read for a while.
+    LanesPart { partition: usize, lane: Lane },
+    /// A marker of a former owner's transaction arrives.
+    MarkerArrives { partition: usize, marker: Marker },
+
+    // ── refine ──
     /// The refine node of a partition polls.
     Refines { partition: usize },
+    /// It learns what became of its commit.
+    CommitLearned { partition: usize, node: u64 },
     /// The refine node of a partition dies, and another takes over.
     RefineDies { partition: usize },
     /// The partition is handed over in order.
-    Rebalances { partition: usize },
+    HandedOver { partition: usize },
+    /// The partition is given to another in mid-transaction.
+    TakenAway { partition: usize },
 
     // ── fate ──
     /// Something goes wrong somewhere.
     Misfortune,
 }
 
-/// A payload on its way up.
+/// A payload on its way up, and what a bridge reads of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) from: BoxIndex,
+    pub(crate) id: BatchId,
+    pub(crate) class: Class,
     pub(crate) lane: Lane,
     pub(crate) payload: Bytes,
+}
+
+/// The topics in which a transaction of refine ends by a marker that others
+/// wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Marker {
+    /// The group's offsets.
+    Offsets,
+    /// rp.refine.state.
+    State,
+    /// rp.devices.
+    Devices,
+    /// rp.completeness.
+    Completeness,
+}
+
+impl Marker {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Offsets,
+        Self::State,
+        Self::Devices,
+        Self::Completeness,
+    ];
 }

@@ -14,6 +14,9 @@ use crate::random::Random;
 /// Requests without an answer that are remembered: then the oldest is given up.
 const UNANSWERED_MAX: usize = 32;
 
+/// Names are lower case, with dots.
+const INVALID_NAME: &str = "Not A Name";
+
 /// Something to report, and when it happened.
 #[derive(Clone)]
 pub(crate) struct Report {
@@ -68,6 +71,11 @@ impl Viewer {
     pub(crate) fn power_cut(&mut self) {
         self.unanswered.clear();
     }
+}
+
+/// Whether it is named as an event must be: the only mistake that is made here.
+pub(crate) fn is_valid(event: &Event) -> bool {
+    !matches!(&event.kind, Some(event::Kind::Custom(custom)) if custom.name == INVALID_NAME)
 }
 
 fn has_id(event: &Event) -> bool {
@@ -151,7 +159,7 @@ fn event(number: u64, uptime_ms: u64, invalid: u64, random: &mut Random) -> Even
                 .collect();
             event::Kind::Custom(Custom {
                 name: if random.chance(invalid) {
-                    "Not A Name".into()
+                    INVALID_NAME.into()
                 } else {
                     "operator.menu".into()
                 },

@@ -5,8 +5,9 @@ use std::fmt;
 use returnpath_refinery::Counts;
 
 use crate::{
-    climate::Climate, cloud::Bridge, kafka::Kafka, random::Random, reference::Reference,
-    refiner::Refiner, schedule::Schedule, set_top_box::SetTopBox, transition::Transition,
+    bridge::Bridge, climate::Climate, darkness::Darkness, faults::Faults, kafka::Kafka,
+    random::Random, reference::Reference, refiner::Refiner, schedule::Schedule,
+    set_top_box::SetTopBox, summary::Summary, transition::Transition,
 };
 
 /// The true wall clock when a world begins: 2026-09-21T16:53:20Z.
@@ -29,43 +30,11 @@ pub(crate) struct World {
     pub(crate) refiners: Vec<Refiner>,
     pub(crate) reference: Reference,
     pub(crate) counts: Counts,
+    pub(crate) faults: Faults,
+    pub(crate) darkness: Darkness,
     /// Nothing goes wrong any more, and the viewers sleep.
     pub(crate) is_calm: bool,
-    traces: bool,
-}
-
-/// What a world came to.
-#[derive(Default, Debug)]
-pub(crate) struct Summary {
-    pub(crate) box_ms: u64,
-    pub(crate) steps: u64,
-    pub(crate) accepted: u64,
-    pub(crate) durable: u64,
-    pub(crate) declared: u64,
-    pub(crate) rejected: u64,
-    pub(crate) duplicate_batches: u64,
-    pub(crate) opportunities: u64,
-    pub(crate) settling: u64,
-    pub(crate) busy: u64,
-    pub(crate) rebuilds: u64,
-    pub(crate) unreadable: u64,
-}
-
-impl Summary {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.box_ms += other.box_ms;
-        self.steps += other.steps;
-        self.accepted += other.accepted;
-        self.durable += other.durable;
-        self.declared += other.declared;
-        self.rejected += other.rejected;
-        self.duplicate_batches += other.duplicate_batches;
-        self.opportunities += other.opportunities;
-        self.settling += other.settling;
-        self.busy += other.busy;
-        self.rebuilds += other.rebuilds;
-        self.unreadable += other.unreadable;
-    }
+    pub(crate) traces: bool,
 }
 
 impl World {
@@ -84,6 +53,8 @@ impl World {
                 .collect(),
             reference: Reference::default(),
             counts: Counts::default(),
+            faults: Faults::default(),
+            darkness: Darkness::default(),
             schedule: Schedule::default(),
             is_calm: false,
             traces: std::env::var_os(TRACE_VARIABLE).is_some(),
@@ -94,9 +65,6 @@ impl World {
             let on_ms = world.random.below(10_000);
             world.schedule.after(on_ms, Transition::PowerOn(of));
             world.schedule.after(on_ms, Transition::ViewerActs(of));
-        }
-        for partition in 0..world.refiners.len() {
-            world.schedule.after(0, Transition::Refines { partition });
         }
         world.schedule.after(1, Transition::Misfortune);
         world
@@ -109,6 +77,8 @@ impl World {
             self.step();
             steps += 1;
         }
+        let now_ms = self.schedule.now_ms();
+        let lived_ms = self.boxes.iter().map(|stb| stb.powered_ms(now_ms)).sum();
         self.calm_down();
         let patience_ms = self.schedule.now_ms() + SETTLES_MS_MAX;
         while !self.has_settled() {
@@ -124,32 +94,21 @@ impl World {
         for log in &mut self.kafka.partitions {
             log.invariant_nothing_is_missing_without_a_reason();
         }
-        let totals = self.reference.tally.verdict().totals();
-        Summary {
-            box_ms: self.schedule.now_ms() * self.boxes.len() as u64,
-            steps,
-            accepted: self.reference.answers[0],
-            durable: self.reference.answers[1],
-            declared: totals.iter().map(|class| class.declared_total()).sum(),
-            rejected: totals.iter().map(|class| class.rejected_total()).sum(),
-            duplicate_batches: self.counts.duplicate_batches,
-            opportunities: self.reference.opportunities,
-            settling: self.reference.settling,
-            busy: self.reference.busy,
-            rebuilds: self.reference.rebuilds,
-            unreadable: self.reference.unreadable,
-        }
+        Summary::of(&self, lived_ms, steps)
     }
 
     fn calm_down(&mut self) {
         self.is_calm = true;
+        // What was about to be lost for a month is not.
+        self.darkness = Darkness::Over;
         self.climate.broker_drops = 0;
+        self.climate.broker_delays = 0;
         self.climate.broker_refuses = 0;
         self.climate.bridge_refuses = 0;
         self.climate.receipts_lost = 0;
         self.climate.produce_unknown = 0;
         self.climate.answers_lost = 0;
-        self.kafka.refuses_until_ms = 0;
+        self.kafka.all_is_well();
     }
 
     /// Nothing is held, nothing is under way, and no box wants to be woken.
@@ -161,16 +120,7 @@ impl World {
     fn unsettled(&self) -> String {
         let now_ms = self.schedule.now_ms();
         let restless = self.boxes.iter().filter(|stb| !stb.is_idle(now_ms));
-        let boxes: Vec<String> = restless
-            .map(|stb| match &stb.agent {
-                Some(agent) => format!(
-                    "{}: {:?}",
-                    stb.device,
-                    agent.delivery.status(returnpath_delivery::Uptime(0))
-                ),
-                None => format!("{}: no agent", stb.device),
-            })
-            .collect();
+        let boxes: Vec<String> = restless.map(|stb| stb.status(now_ms)).collect();
         format!("refined {}, boxes {boxes:#?}", self.is_refined())
     }
 
@@ -182,6 +132,8 @@ impl World {
         match transition {
             Transition::PowerOn(of) => self.power_on(of),
             Transition::PowerCut(of) => self.power_cut(of),
+            Transition::GoesDark(of) => self.goes_dark(of),
+            Transition::MonthBegins => self.month_begins(),
             Transition::AgentStarts { of, boot } => self.agent_starts(of, boot),
             Transition::AgentKilled(of) => self.agent_killed(of),
             Transition::AgentStops(of) => self.agent_stops(of),
@@ -197,12 +149,9 @@ impl World {
             Transition::Connected { of, run, link } => self.connected(of, run, link),
             Transition::LinkCut(of) => self.link_cut(of),
             Transition::LinkLost { of, run, link } => self.link_lost(of, run, link),
-            Transition::ReachesBroker {
-                of,
-                link,
-                id,
-                message,
-            } => self.reaches_broker(of, link, id, message),
+            Transition::ReachesBroker { of, link, message } => {
+                self.reaches_broker(of, link, message);
+            }
             Transition::PubAck {
                 of,
                 link,
@@ -218,17 +167,25 @@ impl World {
                 session,
                 message,
             } => self.reaches_bridge(bridge, session, message),
+            Transition::ReceiptsDue { bridge } => self.receipts_due(bridge),
+            Transition::BridgeDies { bridge } => self.bridge_dies(bridge),
             Transition::Produced {
                 bridge,
                 session,
                 message,
-            } => self.produced(bridge, session, message),
-            Transition::ReceiptsDue { bridge } => self.receipts_due(bridge),
-            Transition::BridgeDies { bridge } => self.bridge_dies(bridge),
+                is_awaited,
+            } => self.produced(bridge, session, message, is_awaited),
             Transition::KafkaRefuses => self.kafka_refuses(),
+            Transition::LeaderChanges { partition, lane } => self.leader_changes(partition, lane),
+            Transition::LanesPart { partition, lane } => self.lanes_part(partition, lane),
+            Transition::MarkerArrives { partition, marker } => {
+                self.marker_arrives(partition, marker);
+            }
             Transition::Refines { partition } => self.refines(partition),
+            Transition::CommitLearned { partition, node } => self.commit_learned(partition, node),
             Transition::RefineDies { partition } => self.refine_dies(partition),
-            Transition::Rebalances { partition } => self.rebalances(partition),
+            Transition::HandedOver { partition } => self.handed_over(partition),
+            Transition::TakenAway { partition } => self.taken_away(partition),
             Transition::Misfortune => self.misfortune(),
         }
     }
@@ -237,41 +194,6 @@ impl World {
     pub(crate) fn trace(&self, what: &impl fmt::Debug) {
         if self.traces {
             eprintln!("{:>9} {what:?}", self.schedule.now_ms());
-        }
-    }
-
-    /// Something goes wrong somewhere, and the next time is chosen.
-    fn misfortune(&mut self) {
-        if self.is_calm {
-            return;
-        }
-        let pause_ms = self.random.between(1, self.climate.misfortune_ms_max);
-        self.schedule.after(pause_ms, Transition::Misfortune);
-        let of = self.random.index(self.boxes.len());
-        let bridge = self.random.index(self.bridges.len());
-        let partition = self.random.index(self.refiners.len());
-        let weights = &self.climate.weights;
-        let fates = [
-            (weights.power_cut, Transition::PowerCut(of)),
-            (weights.agent_killed, Transition::AgentKilled(of)),
-            (weights.agent_stops, Transition::AgentStops(of)),
-            (weights.link_cut, Transition::LinkCut(of)),
-            (weights.clock_steps, Transition::ClockSteps(of)),
-            (weights.page_goes_bad, Transition::PageGoesBad(of)),
-            (weights.broker_forgets, Transition::BrokerForgets),
-            (weights.bridge_dies, Transition::BridgeDies { bridge }),
-            (weights.kafka_refuses, Transition::KafkaRefuses),
-            (weights.refine_dies, Transition::RefineDies { partition }),
-            (weights.rebalances, Transition::Rebalances { partition }),
-        ];
-        let all: u64 = fates.iter().map(|(weight, _)| weight).sum();
-        let mut drawn = self.random.below(all);
-        for (weight, fate) in fates {
-            if drawn < weight {
-                self.schedule.after(0, fate);
-                return;
-            }
-            drawn -= weight;
         }
     }
 }
