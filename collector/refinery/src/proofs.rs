@@ -61,12 +61,19 @@ impl Proofs {
         let (keys, []) = state.keys.as_chunks::<8>() else {
             return Err(RestoreError::Rule { field: "keys" });
         };
-        // A version with other bounds may have written more.
-        let bound = PROOF_KEYS_MAX + OWN_KEYS_MAX;
+        // A version with other bounds may have written more: the last of each
+        // stay. Every box of a partition is loaded at once, so in one pass.
+        let mut room = [PROOF_KEYS_MAX, OWN_KEYS_MAX];
         let mut proofs = Self::default();
-        for key in &keys[keys.len().saturating_sub(bound)..] {
-            proofs.push(u64::from_le_bytes(*key));
+        for key in keys.iter().rev() {
+            let key = u64::from_le_bytes(*key);
+            let left = &mut room[usize::from(is_agents_own(key))];
+            if *left > 0 {
+                *left -= 1;
+                proofs.keys.push(key);
+            }
         }
+        proofs.keys.reverse();
         Ok(proofs)
     }
 }
