@@ -210,27 +210,16 @@ impl Completeness {
     fn forget_epochs_beyond_bounds(&mut self, arrivals: &Arrivals, limits: &Limits) -> u64 {
         let declared = self.accounts.iter();
         let declared = declared.filter(|account| !account.has_arrived).count();
-        if declared
-            <= limits
-                .released_declared_epochs_max
-                .min(limits.declared_epochs_max)
-        {
+        let excess = declared.saturating_sub(limits.declared_epochs_max);
+        if excess == 0 {
             return 0;
         }
-        let (mut forgotten, held): (Vec<Epoch>, Vec<Epoch>) = self
-            .oldest_first(|account| !account.has_arrived)
-            .into_iter()
-            .partition(|epoch| arrivals.tell(*epoch).is_released());
-        let released_max = limits
-            .declared_epochs_max
-            .saturating_sub(held.len())
-            .min(limits.released_declared_epochs_max);
-        forgotten.truncate(forgotten.len().saturating_sub(released_max));
-        let held_excess = held.len().saturating_sub(limits.declared_epochs_max);
-        forgotten.extend(&held[..held_excess]);
+        let mut forgotten = self.oldest_first(|account| !account.has_arrived);
+        forgotten.sort_by_key(|epoch| !arrivals.tell(*epoch).is_released());
+        forgotten.truncate(excess);
         self.accounts
             .retain(|account| account.has_arrived || !forgotten.contains(&account.epoch));
-        forgotten.len() as u64
+        excess as u64
     }
 
     fn forget_ranges_beyond_bounds(

@@ -15,8 +15,6 @@ pub struct Limits {
     pub released_holes_max: usize,
     /// See [`DECLARED_EPOCHS_MAX`].
     pub declared_epochs_max: usize,
-    /// See [`RELEASED_DECLARED_EPOCHS_MAX`].
-    pub released_declared_epochs_max: usize,
     /// See [`DECLARED_RANGES_MAX`].
     pub declared_ranges_max: usize,
 }
@@ -29,7 +27,6 @@ impl Limits {
         holes_max: HOLES_MAX,
         released_holes_max: RELEASED_HOLES_MAX,
         declared_epochs_max: DECLARED_EPOCHS_MAX,
-        released_declared_epochs_max: RELEASED_DECLARED_EPOCHS_MAX,
         declared_ranges_max: DECLARED_RANGES_MAX,
     };
 }
@@ -84,13 +81,10 @@ pub const RELEASED_HOLES_MAX: usize = 32;
 
 /// Epochs of a box of which nothing has arrived, and which are remembered
 /// because they were declared: as many unclean stops as an agent tells of after
-/// one start, batches of which it may still send. Those that the box has released are
-/// forgotten first, then the oldest; what they declared stands in `rp.health`.
+/// one start. It tells of an epoch piece by piece, and may still send batches of
+/// it. Those that the box has released are forgotten first, then the oldest;
+/// what they declared stands in `rp.health`.
 pub const DECLARED_EPOCHS_MAX: usize = 256;
-
-/// Of these epochs, those that the box has released: more starts than a box
-/// makes in a bad week. The oldest is forgotten first.
-pub const RELEASED_DECLARED_EPOCHS_MAX: usize = 32;
 
 /// Ranges of batches remembered per box as declared lost: a ledger as full as
 /// an agent lets it become, whatever order its rows come in; 40 KiB. Those of

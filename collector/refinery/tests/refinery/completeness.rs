@@ -2,7 +2,7 @@
 
 use returnpath_refinery::{
     COMPLETENESS_REFRESH_MS, DECLARED_EPOCHS_MAX, DECLARED_RANGES_MAX, Destination, Limits,
-    MISSING_RANGES_MAX, Output, RELEASED_DECLARED_EPOCHS_MAX, RELEASED_EPOCHS_MAX,
+    MISSING_RANGES_MAX, Output, RELEASED_EPOCHS_MAX,
 };
 use returnpath_shared::{
     BatchId, Epoch,
@@ -363,39 +363,36 @@ fn beyond_the_bounds_the_oldest_declarations_are_forgotten_and_counted() {
     assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
 }
 
-/// Starts that were declared, of which the box holds what is built from
-/// `held_from` on; which of them are remembered after another one.
-fn declared_starts_remembered(starts: u32, held_from: BatchId) -> (Vec<u32>, u64) {
-    let mut running = Running::new();
-    let newest = epoch(1, starts + 1);
-    let stops = (1..=starts).map(|start| unclean(epoch(1, start), 1));
-    let stops: Vec<wire::Event> = stops.collect();
-    for (sequence, stops) in (1..).zip(stops.chunks(100)) {
-        let batch = Batch::of(id(1, starts + 1, sequence)).first_ordinal(100 * sequence);
-        let batch = batch.carries(stops.to_vec());
-        running.refine(&batch.declares(newest, &[held_from]));
-        running.pass_ms(50);
-    }
-    let counts = running.commit();
-    let told = accounts(&running.changelog, "box-1");
-    let remembered = told.keys().map(|epoch| epoch.start);
-    let remembered = remembered.filter(|start| *start <= starts).collect();
-    (remembered, counts.declared_epochs_forgotten)
-}
-
 #[test]
-fn epochs_that_the_box_may_still_send_stay_declared_as_long_as_there_is_room() {
-    let most = DECLARED_EPOCHS_MAX as u32;
-    let (remembered, forgotten) = declared_starts_remembered(most, id(1, 1, 1));
-    assert_eq!((remembered.len(), forgotten), (DECLARED_EPOCHS_MAX, 0));
-    let (remembered, forgotten) = declared_starts_remembered(most + 3, id(1, 1, 1));
-    assert_eq!((remembered[0], forgotten), (4, 3));
-    // Released up to the tenth before the last.
-    let (remembered, forgotten) = declared_starts_remembered(most, id(1, most - 9, 1));
-    let released_max = RELEASED_DECLARED_EPOCHS_MAX as u32;
-    let expected: Vec<u32> = (most - 9 - released_max..=most).collect();
-    assert_eq!(remembered, expected);
-    assert_eq!(forgotten, u64::from(most - 10 - released_max));
+fn what_is_declared_of_an_epoch_piece_by_piece_stays_together() {
+    let mut running = Running::new();
+    let starts = DECLARED_EPOCHS_MAX as u32;
+    let newest = starts + 1;
+    let stops = (1..=starts).map(|start| unclean(epoch(1, start), 1));
+    let rows = (1..=starts).map(|start| dropped(DropReason::TooOld, id(1, start, 1), 3));
+    let declarations: Vec<wire::Event> = stops.chain(rows).collect();
+    // Nothing of these starts arrives, and the box holds nothing of them.
+    for (sequence, some) in (1..).zip(declarations.chunks(100)) {
+        let batch = Batch::of(id(1, newest, sequence)).first_ordinal(100 * sequence);
+        let held = [id(1, newest, sequence)];
+        let batch = batch.carries(some.to_vec());
+        running.refine(&batch.declares(epoch(1, newest), &held));
+    }
+    // The last batch declares one more start than there is room for.
+    let stop = unclean(epoch(1, newest + 1), 1);
+    running.refine(
+        &Batch::of(id(1, newest, 7))
+            .first_ordinal(700)
+            .carries([stop]),
+    );
+    let counts = running.commit();
+    assert_eq!(counts.declared_epochs_forgotten, 1);
+    let told = accounts(&running.changelog, "box-1");
+    assert!(!told.contains_key(&epoch(1, 1)));
+    for start in 2..=starts {
+        let told = &told[&epoch(1, start)];
+        assert!(told.unclean_stop && told.declared.len() == 1, "{told:?}");
+    }
 }
 
 #[test]

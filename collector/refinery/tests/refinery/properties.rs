@@ -731,18 +731,17 @@ fn told(device: &str, batch: Option<wire::BatchId>, ordinal: u64) -> Told {
 /// Bounds that a short history comes to.
 fn limits() -> impl Strategy<Value = Limits> {
     let held = (1_usize..4, 0_usize..3, 1_usize..4, 0_usize..3);
-    let declared = (0_usize..3, 0_usize..3, 0_usize..3);
+    let declared = (0_usize..3, 0_usize..3);
     let tiny = (held, declared).prop_map(
         |(
             (epochs_max, released_epochs_max, holes_max, released_holes_max),
-            (declared_epochs_max, released_declared_epochs_max, declared_ranges_max),
+            (declared_epochs_max, declared_ranges_max),
         )| Limits {
             epochs_max,
             released_epochs_max,
             holes_max,
             released_holes_max,
             declared_epochs_max,
-            released_declared_epochs_max,
             declared_ranges_max,
         },
     );
