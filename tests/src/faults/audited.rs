@@ -35,6 +35,8 @@ pub struct Class {
     pub rejected: BTreeMap<String, u64>,
     /// Declared lost by the box, by reason.
     pub declared: BTreeMap<String, u64>,
+    /// Died within the window of an unclean stop that the box declared.
+    pub unclean_stop: u64,
     /// None of these.
     pub missing: u64,
     /// In refined topics more than once.
@@ -42,11 +44,14 @@ pub struct Class {
 }
 
 impl Audited {
-    /// Nothing missing, nothing twice, nothing unread, and no proof declared
-    /// lost: what is answered `durable` may not be.
+    /// Nothing missing, nothing twice, nothing unread, no proof declared lost
+    /// (what is answered `durable` may not be), and everything accounted for.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.clean && self.proof.declared_total() == 0
+        self.clean
+            && self.proof.declared_total() == 0
+            && self.ordinary.adds_up()
+            && self.proof.adds_up()
     }
 }
 
@@ -60,19 +65,24 @@ impl Audited {
             .to_owned();
         for (name, class) in [("accepted", &self.ordinary), ("durable", &self.proof)] {
             let counts = |counts: &BTreeMap<String, u64>| {
+                let counts = counts.iter().filter(|(_, count)| **count > 0);
+                let counts = counts.map(|(why, count)| format!("{count} ({why})"));
+                let counts = counts.collect::<Vec<_>>().join(", ");
                 if counts.is_empty() {
-                    return "0".to_owned();
+                    "0".to_owned()
+                } else {
+                    counts
                 }
-                let counts = counts.iter().map(|(why, count)| format!("{count} ({why})"));
-                counts.collect::<Vec<_>>().join(", ")
             };
+            let mut declared = class.declared.clone();
+            declared.insert("unclean stop".to_owned(), class.unclean_stop);
             let _ = writeln!(
                 text,
                 "| answered `{name}` | {} | {} | {} | {} | **{}** | **{}** |",
                 class.answered,
                 class.arrived,
                 counts(&class.rejected),
-                counts(&class.declared),
+                counts(&declared),
                 class.missing,
                 class.duplicated
             );
@@ -85,7 +95,12 @@ impl Class {
     /// Declared lost, whatever the reason.
     #[must_use]
     pub fn declared_total(&self) -> u64 {
-        self.declared.values().sum()
+        self.declared.values().sum::<u64>() + self.unclean_stop
+    }
+
+    fn adds_up(&self) -> bool {
+        let ends = self.arrived + self.rejected_total() + self.declared_total() + self.missing;
+        self.answered == ends
     }
 
     /// In `rp.rejected`, whatever the reason.
@@ -125,4 +140,37 @@ pub(super) async fn audit(operator: &Collector, answers: &[PathBuf]) -> anyhow::
         let error = String::from_utf8_lossy(&output.stderr);
         format!("the audit ended: {}\n{error}", output.status)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(answered: u64, arrived: u64, unclean_stop: u64) -> Class {
+        Class {
+            answered,
+            arrived,
+            rejected: BTreeMap::new(),
+            declared: BTreeMap::new(),
+            unclean_stop,
+            missing: 0,
+            duplicated: 0,
+        }
+    }
+
+    #[test]
+    fn proof_that_is_lost_and_counts_that_do_not_add_up_are_not_clean() {
+        let audited = |ordinary, proof| Audited {
+            clean: true,
+            ordinary,
+            proof,
+        };
+        assert!(audited(class(3, 1, 2), class(3, 3, 0)).is_clean());
+        assert!(!audited(class(3, 3, 0), class(3, 1, 2)).is_clean());
+        assert!(!audited(class(3, 1, 0), class(3, 3, 0)).is_clean());
+        let mut unclean = audited(class(3, 1, 2), class(3, 3, 0));
+        assert!(unclean.table().contains("2 (unclean stop)"));
+        unclean.clean = false;
+        assert!(!unclean.is_clean());
+    }
 }
