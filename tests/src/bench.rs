@@ -21,5 +21,6 @@ pub mod refine;
 pub mod scene;
 pub mod shown;
 pub mod spread;
+pub mod takeover;
 pub mod urgent;
 pub mod week;

@@ -75,6 +75,14 @@ impl Scene {
         })
     }
 
+    /// A further node of the same group, not started.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn another_collector(&self, name: &str) -> anyhow::Result<Collector> {
+        Collector::prepare(name, &self.directory, &self.pki, &self.surroundings)
+    }
+
     /// Has the collector decide like this, from its next start on.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use returnpath_delivery::Dropped;
 use returnpath_tests::bench::{
     bridge, decide, drain, households, intake, memory, metrics::Histogram, outage::configured,
-    process_usage::machine, refine, scene::Scene, urgent, week::events_in,
+    process_usage::machine, refine, scene::Scene, takeover, urgent, week::events_in,
 };
 use returnpath_tests::place;
 
@@ -127,6 +127,15 @@ enum What {
         /// Seconds.
         #[arg(long, default_value_t = 600)]
         seconds: u64,
+    },
+    /// How long another node takes to stand in for one that was killed.
+    Takeover {
+        /// Boxes whose state it must load.
+        #[arg(long, default_value_t = 300_000)]
+        boxes: usize,
+        /// Runs; each figure is printed.
+        #[arg(long, default_value_t = 3)]
+        runs: u64,
     },
     /// Room that an outage takes in the queue file: four events in 5 s of the
     /// simulated fleet.
@@ -277,6 +286,22 @@ async fn main() -> anyhow::Result<ExitCode> {
                 "KiB",
                 2.5 * 1024.0,
             )?;
+        }
+        What::Takeover { boxes, runs } => {
+            for run in 0..runs {
+                let outcome = takeover::takeover(&mut Scene::set().await?, boxes, run).await?;
+                good &= limit(
+                    format_args!(
+                        "refine, node killed, {boxes} boxes known to another (state loaded in \
+                         {:.1} s, {} KiB resident) after",
+                        outcome.restoring.as_secs_f64(),
+                        outcome.resident_kib,
+                    ),
+                    outcome.taken.as_secs_f64(),
+                    "s",
+                    20.0,
+                )?;
+            }
         }
         What::Outage { hours } => good &= outage(hours).await?,
         What::Drain { hours, runs } => {
