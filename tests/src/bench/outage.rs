@@ -231,8 +231,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn twelve_hours_offline_take_less_than_their_part_of_what_a_week_may() {
-        let hours = 12;
+    async fn four_hours_offline_take_less_than_their_part_of_what_a_week_may() {
+        let hours = 4;
         let (events, held) = after(hours, "[queue]\nflash_bytes_per_day_max = 0")
             .await
             .unwrap();

@@ -125,34 +125,34 @@ impl Delivery {
     /// where another batch has been closed meanwhile, or the two do not fit
     /// into one, it waits.
     pub(super) fn ungrow(&mut self) {
-        let Some(place) = self.growing.as_ref().map(|growing| growing.place) else {
+        let Some(growing) = &self.growing else {
             return;
         };
-        let is_grown = |unwritten: &Unwritten| unwritten.grown;
-        let Some(view) = self.held.get(place) else {
-            return;
-        };
-        let is_last = view.batch.id.epoch == self.epoch
-            && view.batch.id.sequence.next() == self.next_sequence;
-        if !is_last || !self.unwritten.get(place).is_some_and(is_grown) {
-            return;
-        }
-        let Some(growing) = self.growing.take() else {
-            return;
-        };
+        let (place, own_events) = (growing.place, growing.own_events);
+        let is_last = self.held.get(place).is_some_and(|view| {
+            view.batch.id.epoch == self.epoch && view.batch.id.sequence.next() == self.next_sequence
+        });
+        let is_grown = self
+            .unwritten
+            .get(place)
+            .is_some_and(|unwritten| unwritten.grown);
         let Some((batch, mut rest)) = growing.open.split(self.boot_id) else {
             return;
         };
+        if !is_last || !is_grown {
+            return;
+        }
         if let Some(later) = &self.open {
             if !rest.fits_all(later) {
                 return;
             }
             rest.append(later);
         }
+        self.growing = None;
         self.held.remove(place);
         self.unwritten.remove(place);
         self.held.insert(&batch, true);
-        self.own.reopen_after(place, growing.own_events);
+        self.own.reopen_after(place, own_events);
         self.open = Some(rest);
         self.want_sync();
     }
