@@ -17,6 +17,7 @@ mod decision_box;
 mod decision_trust;
 mod decision_viewer;
 mod delivery;
+mod disk_faults;
 mod envelope;
 mod event;
 mod fleet;
