@@ -14,7 +14,7 @@
 //! does not turn into a queue that makes every event late. What else is in the
 //! transaction leaves with it.
 //!
-//! The price is their number: some 45 a second in place of 5 while urgent events
+//! The price is their number: some 40 a second in place of 5 while urgent events
 //! flow, each with its requests and markers, paid by Kafka's brokers first and
 //! the same for one event or a thousand; and nobody reads on while a commit is
 //! under way, so their number is bounded by Kafka's own pace.
