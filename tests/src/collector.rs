@@ -118,7 +118,11 @@ impl Collector {
     /// # Errors
     /// When the line is not there exactly once, or the file cannot be written.
     pub fn change(&self, line: &str, by: &str) -> anyhow::Result<()> {
-        place::change_line(&self.directory.join(format!("{}.toml", self.name)), line, by)
+        place::change_line(
+            &self.directory.join(format!("{}.toml", self.name)),
+            line,
+            by,
+        )
     }
 
     /// Where it logs.

@@ -118,7 +118,9 @@ pub fn change_line(path: &Path, line: &str, by: &str) -> anyhow::Result<()> {
         "{line:?} stands {times} times in {}, expected once",
         path.display()
     );
-    let lines = text.lines().map(|found| if found == line { by } else { found });
+    let lines = text
+        .lines()
+        .map(|found| if found == line { by } else { found });
     let changed = lines.collect::<Vec<_>>().join("\n") + "\n";
     fs::write(path, changed).with_context(|| format!("write {}", path.display()))
 }

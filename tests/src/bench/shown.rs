@@ -36,9 +36,7 @@ impl Shown {
             .set("linger.ms", "5")
             .set("delivery.report.only.error", "true")
             .create()?;
-        let metadata = producer
-            .client()
-            .fetch_metadata(Some(ADS), REQUEST_LIMIT)?;
+        let metadata = producer.client().fetch_metadata(Some(ADS), REQUEST_LIMIT)?;
         let topic = metadata.topics().first().context("no such topic")?;
         Ok(Self {
             producer,
