@@ -51,6 +51,8 @@ pub(crate) struct Added {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored {
     pub(crate) batch: StoredBatch,
+    /// How many of the agent's own events are in it.
+    pub(crate) own_events: usize,
     encoded_bytes: usize,
 }
 
@@ -72,9 +74,10 @@ impl Open {
     }
 
     /// Goes on with a batch that the queue file holds.
-    pub(crate) fn reopen(&mut self, batch: StoredBatch, now: Uptime) {
+    pub(crate) fn reopen(&mut self, batch: StoredBatch, own_events: usize, now: Uptime) {
         self.stored = Some(Stored {
             batch,
+            own_events,
             encoded_bytes: self.encoded.len(),
         });
         self.added = Added::since(now);
@@ -82,11 +85,13 @@ impl Open {
 
     /// Parts what the queue file holds, which is named by its row, from what
     /// was added, which becomes a batch of its own.
-    pub(crate) fn split(&self, boot_id: u64) -> Option<(StoredBatch, Self)> {
+    pub(crate) fn split(&self, boot_id: u64) -> Option<(Stored, Self)> {
+        let stored = self.stored?;
         let Stored {
             batch,
             encoded_bytes,
-        } = self.stored?;
+            ..
+        } = stored;
         let first_ordinal = self.first_ordinal.plus(u64::from(batch.events));
         let mut rest = Self::new(boot_id, first_ordinal, self.added.since);
         let added = self.encoded.get(encoded_bytes..)?;
@@ -95,7 +100,7 @@ impl Open {
         rest.class = self.added.class;
         rest.viewing = self.added.viewing;
         rest.added = self.added;
-        Some((batch, rest))
+        Some((stored, rest))
     }
 
     /// What the queue file holds of it, packed as it is there.

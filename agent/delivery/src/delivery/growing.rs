@@ -36,8 +36,6 @@ const GROWING_BYTES_MAX: usize = 16 * 1024;
 pub(super) struct Growing {
     place: Place,
     open: Open,
-    /// How many of the agent's own events it carried when it was reopened.
-    own_events: usize,
 }
 
 impl Delivery {
@@ -49,12 +47,7 @@ impl Delivery {
 
     /// The batch that has been closed stands here.
     pub(super) fn keep_growing(&mut self, place: Place, open: Option<Open>) {
-        let before = self.growing.take().filter(|before| before.place == place);
-        self.growing = open.map(|open| Growing {
-            place,
-            open,
-            own_events: before.map_or(0, |before| before.own_events),
-        });
+        self.growing = open.map(|open| Growing { place, open });
     }
 
     /// Goes on with the batch that was closed last, where the file holds it,
@@ -63,7 +56,7 @@ impl Delivery {
         if self.link == Link::Up || self.open.is_some() || self.storage.file != File::Good {
             return;
         }
-        let Some(growing) = &mut self.growing else {
+        let Some(growing) = &self.growing else {
             return;
         };
         let place = growing.place;
@@ -78,12 +71,12 @@ impl Delivery {
         if !view.in_file || view.sent || !is_last || !is_small {
             return;
         }
-        growing.own_events = self.own.count(place);
-        let mut open = growing.open.clone();
-        open.reopen(view.batch, self.now);
         self.held.remove(place);
         self.next_sequence = view.batch.id.sequence;
-        self.open = Some(open);
+        self.open = self.growing.take().map(|growing| growing.open);
+        if let Some(open) = &mut self.open {
+            open.reopen(view.batch, self.own.count(place), self.now);
+        }
     }
 
     /// Whether the open batch, when it is closed, replaces what the file holds
@@ -98,9 +91,10 @@ impl Delivery {
     /// From here on, the open batch is what the file does not hold of it.
     pub(super) fn split_open(&mut self) {
         let split = |open: &Open| open.split(self.boot_id);
-        let Some((batch, rest)) = self.open.as_ref().and_then(split) else {
+        let Some((stored, rest)) = self.open.as_ref().and_then(split) else {
             return;
         };
+        let batch = stored.batch;
         let whole = self.open.replace(rest);
         self.next_sequence = batch.id.sequence.next();
         let in_file = self.storage.file == File::Good;
@@ -128,7 +122,7 @@ impl Delivery {
         let Some(growing) = &self.growing else {
             return;
         };
-        let (place, own_events) = (growing.place, growing.own_events);
+        let place = growing.place;
         let is_last = self.held.get(place).is_some_and(|view| {
             view.batch.id.epoch == self.epoch && view.batch.id.sequence.next() == self.next_sequence
         });
@@ -136,7 +130,7 @@ impl Delivery {
             .unwritten
             .get(place)
             .is_some_and(|unwritten| unwritten.grown);
-        let Some((batch, mut rest)) = growing.open.split(self.boot_id) else {
+        let Some((stored, mut rest)) = growing.open.split(self.boot_id) else {
             return;
         };
         if !is_last || !is_grown {
@@ -151,8 +145,8 @@ impl Delivery {
         self.growing = None;
         self.held.remove(place);
         self.unwritten.remove(place);
-        self.held.insert(&batch, true);
-        self.own.reopen_after(place, own_events);
+        self.held.insert(&stored.batch, true);
+        self.own.reopen_after(place, stored.own_events);
         self.open = Some(rest);
         self.want_sync();
     }
