@@ -188,11 +188,11 @@ impl QueueFile {
         transaction.commit()?;
         // So that a log which is damaged later takes only what this run put
         // into it, which its start row declares, and not that row itself.
-        match self.copy_back() {
-            Err(error) if classify(&error) == CommitOutcome::Failed => return Err(error),
-            Err(error) => warn!(%error, "the queue's log is copied back later"),
-            Ok(()) => {}
-        }
+        // On a full disk it is copied back later.
+        self.copy_back().or_else(|error| match classify(&error) {
+            CommitOutcome::Failed => Err(error),
+            CommitOutcome::Done | CommitOutcome::RolledBack => Ok(()),
+        })?;
 
         facts.starts.retain(|row| row.epoch != epoch);
         self.trusted_unix_s_written = trusted_unix_s.cast_unsigned();
@@ -232,12 +232,10 @@ impl QueueFile {
     /// the file would be a mixture, and miss what was durable before.
     fn distrust(&mut self) {
         self.damaged = true;
-        let kept = self
+        // SQLite refuses only what it does not know.
+        let _known = self
             .connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        if let Err(error) = kept {
-            warn!(%error, "the damaged queue file may change while it is closed");
-        }
     }
 
     /// Whether damage was seen since the file was opened.
