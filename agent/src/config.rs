@@ -15,8 +15,8 @@ use tracing::level_filters::LevelFilter;
 use self::section::{Reader, Section};
 use crate::{clock::SyncSource, identity::IdentityFiles, link::BrokerAddress};
 
-/// The documented example, which is also where defaults come from.
-pub const EXAMPLE: &str = include_str!("../returnpath-agent.example.toml");
+/// The documented example, without its comments: where defaults come from.
+pub const EXAMPLE: &str = include_str!(concat!(env!("OUT_DIR"), "/defaults.toml"));
 
 /// Keys that have no default: their value in the example is an example.
 const NEEDED: [&str; 4] = [
