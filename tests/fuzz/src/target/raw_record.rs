@@ -82,7 +82,7 @@ struct Kept {
 /// about itself alone.
 type EventName = (String, BatchId, u64);
 
-type Changelog = BTreeMap<(Destination, Vec<u8>), Vec<u8>>;
+type Changelog = BTreeMap<(Destination, Vec<u8>), Option<Vec<u8>>>;
 
 struct Running {
     partition: Partition,
@@ -109,6 +109,8 @@ impl Running {
                 released_epochs_max: 1,
                 holes_max: 2,
                 released_holes_max: 1,
+                declared_epochs_max: 2,
+                declared_ranges_max: 2,
             },
         };
         Self {
@@ -182,7 +184,9 @@ impl Running {
                     assert_ne!(rejected.reason(), RejectionReason::Unspecified);
                     assert!(!rejected.detail.is_empty());
                 }
-                Destination::State | Destination::Device => panic!("state among outputs"),
+                Destination::State | Destination::Device | Destination::Completeness => {
+                    panic!("state among outputs")
+                }
             }
         }
     }
@@ -192,7 +196,8 @@ impl Running {
         self.partition.changes(&mut out);
         for record in out.records() {
             let key = (record.destination, record.key.to_vec());
-            self.changelog.insert(key, record.value.unwrap().to_vec());
+            let value = record.value.map(<[u8]>::to_vec);
+            self.changelog.insert(key, value);
         }
         self.partition.commit();
         self.refined.append(&mut self.refined_now);
@@ -223,10 +228,14 @@ impl Running {
     fn restored(&self) -> Partition {
         let mut partition = Partition::with_limits(self.limits);
         for ((destination, key), value) in &self.changelog {
-            let restored = if *destination == Destination::Device {
-                partition.restore_profile(key, Some(value))
-            } else {
-                partition.restore(key, Some(value))
+            let value = value.as_deref();
+            let restored = match destination {
+                Destination::Device => partition.restore_profile(key, value),
+                Destination::Completeness => partition.restore_completeness(key, value),
+                Destination::State
+                | Destination::Refined(_)
+                | Destination::Rejected
+                | Destination::Opportunity => partition.restore(key, value),
             };
             restored.expect("what it wrote can be loaded");
         }
@@ -241,7 +250,7 @@ fn snapshot(partition: &Partition) -> Changelog {
     records
         .map(|record| {
             let key = (record.destination, record.key.to_vec());
-            (key, record.value.unwrap().to_vec())
+            (key, record.value.map(<[u8]>::to_vec))
         })
         .collect()
 }

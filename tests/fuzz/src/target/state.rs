@@ -10,8 +10,8 @@ use returnpath_refinery as refinery;
 use returnpath_shared::{
     Lane,
     wire::{
-        BootClock, ClockAnchor, ClockState, DecideState, DeviceState, EpochState, EventMoment,
-        Exposure, IncarnationState, OpenDecision, ProofState, UnreadState,
+        BootClock, ClockAnchor, ClockState, Completeness, DecideState, DeviceState, EpochState,
+        EventMoment, Exposure, HoleState, IncarnationState, OpenDecision, ProofState, UnreadState,
     },
 };
 
@@ -24,7 +24,8 @@ use crate::{
 const DECIDE: u8 = 0;
 const REFINE: u8 = 1;
 const PROFILE: u8 = 2;
-const OWNERS: u8 = 3;
+const COMPLETENESS: u8 = 3;
+const OWNERS: u8 = 4;
 
 /// What is loaded can be written and loaded again, and the next input of its
 /// box is taken.
@@ -76,15 +77,21 @@ fn decide(key: &[u8], value: &[u8]) {
 
 fn refine(owner: u8, key: &[u8], value: &[u8]) {
     use refinery::{Destination, Output, Partition};
-    let restore = |partition: &mut Partition, is_profile, key: &[u8], value: &[u8]| {
-        if is_profile {
-            partition.restore_profile(key, Some(value))
-        } else {
-            partition.restore(key, Some(value))
-        }
+    let restore = |partition: &mut Partition, owner, key: &[u8], value: &[u8]| match owner {
+        PROFILE => partition.restore_profile(key, Some(value)),
+        COMPLETENESS => partition.restore_completeness(key, Some(value)),
+        _ => partition.restore(key, Some(value)),
+    };
+    let owner_of = |destination| match destination {
+        Destination::Device => PROFILE,
+        Destination::Completeness => COMPLETENESS,
+        Destination::State
+        | Destination::Refined(_)
+        | Destination::Rejected
+        | Destination::Opportunity => REFINE,
     };
     let mut partition = Partition::new();
-    if let Err(error) = restore(&mut partition, owner == PROFILE, key, value) {
+    if let Err(error) = restore(&mut partition, owner, key, value) {
         assert!(!error.to_string().is_empty());
         return;
     }
@@ -101,7 +108,7 @@ fn refine(owner: u8, key: &[u8], value: &[u8]) {
     let first = written(&partition);
     let mut again = Partition::new();
     for ((destination, key), value) in &first {
-        restore(&mut again, *destination == Destination::Device, key, value)
+        restore(&mut again, owner_of(*destination), key, value)
             .expect("what it wrote can be loaded");
     }
     assert_eq!(written(&again), first);
@@ -153,9 +160,28 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 start: 1,
                 forgotten_through: 0,
                 intervals: vec![3, 4, 7, 7],
+                highest_ordinal: 90,
+                holes: vec![
+                    HoleState {
+                        first_ordinal: 1,
+                        last_ordinal: 12,
+                        since_unix_ms: seed::NOW_UNIX_MS,
+                    },
+                    HoleState::default(),
+                ],
             }],
         }],
         viewing_told: Some(moment),
+    };
+    let account = Completeness {
+        device_id: seed::DEVICE.into(),
+        epoch: Some(seed::epoch(1)),
+        as_of_unix_ms: seed::NOW_UNIX_MS,
+        revision: 2,
+        first_received_unix_ms: seed::NOW_UNIX_MS,
+        highest_sequence: 21,
+        highest_ordinal: 90,
+        ..Completeness::default()
     };
     let clocks = ClockState {
         boots: vec![BootClock {
@@ -225,5 +251,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ),
         record(REFINE, "#unread", unread.encode_to_vec()),
         record(PROFILE, seed::DEVICE, profile.encode_to_vec()),
+        record(
+            COMPLETENESS,
+            &format!("{}#{}", seed::DEVICE, "0000000000000009.1"),
+            account.encode_to_vec(),
+        ),
     ]
 }
