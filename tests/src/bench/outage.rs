@@ -193,7 +193,11 @@ impl Outage {
                     let bytes = bytes.ok_or(Unreadable);
                     self.delivery.handle(Input::Loaded { id, bytes }, now);
                 }
-                outcome => bail!("not asked for: {outcome:?}"),
+                outcome @ (Outcome::Bound { .. }
+                | Outcome::ConfigStored { .. }
+                | Outcome::Rebuilt { .. }
+                | Outcome::RebuildFailed
+                | Outcome::Closed) => bail!("not asked for: {outcome:?}"),
             }
         }
         Ok(())
