@@ -288,7 +288,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             )?;
         }
         What::Takeover { boxes, runs } => {
-            for run in 0..runs {
+            for run in 1..=runs {
                 let outcome = takeover::takeover(&mut Scene::set().await?, boxes, run).await?;
                 good &= limit(
                     format_args!(
