@@ -84,20 +84,27 @@ impl Throughput {
     }
 
     /// How much resident memory grew from the second third of the time to the
-    /// last one, by their medians, in KiB: a peak is no growth.
+    /// last one, by their largest samples, in KiB.
     #[must_use]
     pub fn growth_kib(&self) -> u64 {
+        self.growth_of(|third| third.last().copied())
+    }
+
+    /// The same by their medians: without the peaks.
+    #[must_use]
+    pub fn median_growth_kib(&self) -> u64 {
+        self.growth_of(|third| third.get(third.len() / 2).copied())
+    }
+
+    fn growth_of(&self, pick: impl Fn(&[u64]) -> Option<u64>) -> u64 {
         let third = self.samples.len() / 3;
-        let median = |samples: &[Memory]| {
+        let of = |samples: &[Memory]| {
             let mut resident: Vec<u64> = samples.iter().map(|it| it.resident_kib).collect();
             resident.sort_unstable();
-            resident
-                .get(resident.len() / 2)
-                .copied()
-                .unwrap_or_default()
+            pick(&resident).unwrap_or_default()
         };
-        let middle = median(&self.samples[third..2 * third]);
-        median(&self.samples[2 * third..]).saturating_sub(middle)
+        let middle = of(&self.samples[third..2 * third]);
+        of(&self.samples[2 * third..]).saturating_sub(middle)
     }
 
     /// Largest resident memory, in KiB.
