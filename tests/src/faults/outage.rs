@@ -77,7 +77,8 @@ impl Report {
     pub fn section(&self) -> String {
         let mut text = format!(
             "{boxes} boxes with real agents, one collector, Kafka frozen for {outage:.0} s: it \
-             takes connections and answers nothing. All timeouts are the defaults.\n\n\
+             takes connections and answers nothing. The collector's timeouts are the \
+             defaults; the agents' links have those of the tests, which are shorter.\n\n\
              | what | figure |\n|---|---|\n\
              | batches that the boxes sent meanwhile | {sent} |\n\
              | of these in its second half | {second} |\n\
