@@ -5,9 +5,11 @@
 //! Requests are carried out in order, and each has exactly one outcome. The
 //! event loop never waits for the thread; the thread waits for the loop.
 
+mod checksum;
 mod directory;
 mod error;
 mod file;
+mod held;
 mod mount;
 mod opening;
 mod rows;

@@ -74,7 +74,7 @@ fn sync_entries(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> QueueError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> QueueError {
     let path = path.to_owned();
     move |source| QueueError::Directory { path, source }
 }

@@ -393,6 +393,11 @@ impl QueueFile {
         &self.connection
     }
 
+    /// Epochs of which it holds batches.
+    pub(super) fn epochs(&self) -> impl Iterator<Item = Epoch> {
+        self.epochs.iter()
+    }
+
     pub(super) fn epochs_mut(&mut self) -> (&Connection, &mut Epochs) {
         (&self.connection, &mut self.epochs)
     }

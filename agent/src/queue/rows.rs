@@ -9,6 +9,8 @@ use returnpath_delivery::{
 use returnpath_shared::{BatchId, Class, Epoch, Incarnation, Ordinal, ProofKey, Sequence, wire};
 use rusqlite::{Connection, Row, Statement, params};
 
+use super::checksum::fnv1a;
+
 /// Bits of a batch's key that hold its sequence: at one batch a second, 34,000
 /// years in one run.
 const SEQUENCE_BITS: u32 = 40;
@@ -112,7 +114,7 @@ fn key(epoch_id: u32, sequence: Sequence) -> i64 {
     stored(u64::from(epoch_id) << SEQUENCE_BITS | sequence.0.min(SEQUENCE_MAX))
 }
 
-/// FNV-1a, 64 bit (draft-eastlake-fnv-21): finds every change of one byte.
+/// Of a row, its columns and its bytes.
 fn checksum(batch: &StoredBatch, bytes: &[u8]) -> u64 {
     let columns = [
         batch.id.epoch.incarnation.get(),
@@ -127,11 +129,7 @@ fn checksum(batch: &StoredBatch, bytes: &[u8]) -> u64 {
         u64::from(batch.opened.seconds),
     ];
     let columns = columns.into_iter().flat_map(u64::to_le_bytes);
-    columns
-        .chain(bytes.iter().copied())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+    fnv1a(columns.chain(bytes.iter().copied()))
 }
 
 fn class_number(class: Class) -> u64 {

@@ -21,6 +21,7 @@ use super::{
     QueueError,
     directory::{self, exists, remove, rename},
     file::{QueueFile, Started, is_damage},
+    held,
     rows::{self, Batches, Epochs, Facts, Order},
     way_back::WayBack,
 };
@@ -41,6 +42,11 @@ impl Paths {
         self.directory.join("queue.new")
     }
 
+    /// Which epochs the queue may hold something of.
+    pub(super) fn held(&self) -> PathBuf {
+        self.directory.join("queue.epochs")
+    }
+
     /// The one that was set aside last.
     pub(super) fn bad(&self) -> PathBuf {
         self.directory.join("queue.bad")
@@ -56,10 +62,11 @@ pub(super) struct Opened {
     pub(super) declared: Vec<u64>,
 }
 
-/// Opens the queue and raises its start counter. `held` as for [`replace`].
+/// Opens the queue and raises its start counter. `known` are epochs of which the
+/// core knows it to hold batches.
 pub(super) fn open(
     paths: &Paths,
-    held: &[Epoch],
+    known: &[Epoch],
     bytes_max: u64,
     new_incarnation: Incarnation,
 ) -> Result<Opened, QueueError> {
@@ -68,13 +75,18 @@ pub(super) fn open(
         info!("taking up a copy of the queue that was finished before");
         rename(&paths.new_file(), &path)?;
     }
-    if !held.is_empty() && !exists(&path)? {
-        error!(path = %path.display(), "the queue file is gone");
-        return replace(paths, None, held, bytes_max, new_incarnation);
+    let held = || [known, &held::read(paths)].concat();
+    if !exists(&path)? {
+        let held = held();
+        if !held.is_empty() {
+            error!(path = %path.display(), "the queue file is gone");
+            return replace(paths, None, &held, bytes_max, new_incarnation);
+        }
     }
     match open_trusted(&path, bytes_max, new_incarnation) {
         Ok((file, started)) => {
             directory::sync(&paths.directory)?;
+            held::write(paths, &file, &started);
             Ok(Opened {
                 file,
                 started,
@@ -84,7 +96,7 @@ pub(super) fn open(
         Err(error) if is_damage(&error) => {
             error!(%error, path = %path.display(), "the queue file is damaged");
             let old = QueueFile::open(&path, bytes_max).ok();
-            replace(paths, old, held, bytes_max, new_incarnation)
+            replace(paths, old, &held(), bytes_max, new_incarnation)
         }
         Err(source) => Err(QueueError::Open { path, source }),
     }
@@ -148,6 +160,7 @@ pub(super) fn replace(
 
     let mut file = QueueFile::open(&paths.queue(), bytes_max).map_err(wrong(paths.queue()))?;
     file.resume().map_err(wrong(paths.queue()))?;
+    held::write(paths, &file, &started);
     warn!(
         epoch = %started.epoch,
         set_aside = %paths.bad().display(),

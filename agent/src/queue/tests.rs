@@ -319,7 +319,11 @@ fn no_start_makes_a_file_of_shared_memory() {
         let ops = vec![insert(epoch, 1, 100)];
         assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
         let files: Vec<_> = disk::medium::read(&directory.0).into_keys().collect();
-        assert_eq!(files, ["queue.db", "queue.db-wal"], "start {start}");
+        assert_eq!(
+            files,
+            ["queue.db", "queue.db-wal", "queue.epochs"],
+            "start {start}"
+        );
         close(open);
     }
 }
@@ -630,6 +634,63 @@ fn a_file_that_cannot_be_opened_or_is_gone_costs_the_epochs_that_the_core_holds(
         assert_eq!(open.found().ledger, [LedgerRow::corrupt_epoch(1, epoch)]);
         close(open);
     }
+}
+
+#[test]
+fn a_start_declares_what_a_file_held_of_which_nothing_can_be_read() {
+    for ruined in [Some(vec![b'x'; 9_000]), None] {
+        let directory = Directory::new("unreadable");
+        let mut open = directory.open(1);
+        let told = LedgerRow::corrupt_epoch(7, earlier(40));
+        let ops = vec![Op::LedgerPut(told), insert(earlier(41), 1, 300)];
+        assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+        close(open);
+        close(directory.open(2));
+        match &ruined {
+            Some(bytes) => fs::write(directory.file(), bytes).unwrap(),
+            None => fs::remove_file(directory.file()).unwrap(),
+        }
+        let open = directory.open(3);
+        assert_eq!(
+            open.found().epoch,
+            Epoch {
+                incarnation: incarnation(3),
+                start: 1
+            }
+        );
+        let declared: Vec<Epoch> = open.found().ledger.iter().map(|row| row.epoch).collect();
+        // The last run, and what it found.
+        for epoch in [earlier(2), earlier(40), earlier(41)] {
+            assert!(declared.contains(&epoch), "{epoch} of {declared:?}");
+        }
+        close(open);
+        let open = directory.open(4);
+        assert_eq!(open.found().ledger.len(), declared.len(), "once");
+        close(open);
+    }
+}
+
+#[test]
+fn an_entry_beside_the_queue_that_is_damaged_costs_no_other() {
+    let directory = Directory::new("entry");
+    let mut open = directory.open(1);
+    let ops = vec![insert(earlier(41), 1, 300), insert(earlier(42), 1, 300)];
+    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    close(open);
+    close(directory.open(2));
+    let beside = directory.0.join("queue.epochs");
+    let mut bytes = fs::read(&beside).unwrap();
+    bytes[3] ^= 1;
+    bytes.extend_from_slice(&[9; 7]);
+    fs::write(&beside, bytes).unwrap();
+    fs::remove_file(directory.file()).unwrap();
+    let open = directory.open(3);
+    let declared: Vec<Epoch> = open.found().ledger.iter().map(|row| row.epoch).collect();
+    assert!(!declared.contains(&earlier(2)), "{declared:?}");
+    for epoch in [earlier(41), earlier(42)] {
+        assert!(declared.contains(&epoch), "{epoch} of {declared:?}");
+    }
+    close(open);
 }
 
 #[test]

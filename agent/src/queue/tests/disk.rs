@@ -231,14 +231,29 @@ pub(crate) fn removed(path: &Path) {
     }
 }
 
+/// The queue has written all of a file anew and syncs it. `None` where the real
+/// one is to be synced.
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> Option<io::Result<()>> {
+    let (disk, name) = watched(path)?;
+    let file = disk.opened(&name);
+    disk.changed(Change::Truncate { file, length: 0 });
+    let bytes = bytes.to_vec();
+    disk.changed(Change::Write {
+        file,
+        offset: 0,
+        bytes,
+    });
+    Some(disk.synced(file).then_some(()).ok_or_else(failed))
+}
+
 /// The queue syncs a directory. `None` where the real one is to be synced.
 pub(crate) fn sync_directory(directory: &Path) -> Option<io::Result<()>> {
     let (disk, _) = watched(&directory.join("any"))?;
-    Some(if disk.directory_synced() {
-        Ok(())
-    } else {
-        Err(io::Error::other("a sync that was made to fail"))
-    })
+    Some(disk.directory_synced().then_some(()).ok_or_else(failed))
+}
+
+fn failed() -> io::Error {
+    io::Error::other("a sync that was made to fail")
 }
 
 /// Chances of a test, the same for the same seed (splitmix64).

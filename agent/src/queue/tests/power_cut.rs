@@ -33,8 +33,8 @@ struct Starts {
     disk: std::sync::Arc<Disk>,
     incarnations: u64,
     count: u64,
-    /// Starts on which nothing of an earlier run could be read.
-    unnamed: u64,
+    /// Starts on which no batch of an earlier run could be read.
+    unreadable: u64,
 }
 
 impl Starts {
@@ -47,7 +47,7 @@ impl Starts {
             disk,
             incarnations: 1 << 32,
             count: 0,
-            unnamed: 0,
+            unreadable: 0,
         }
     }
 
@@ -78,12 +78,7 @@ impl Starts {
             true
         });
         let is_new = !record.knows(found.epoch.incarnation);
-        if medium == State::Damaged && is_new && held.is_empty() && found.ledger.is_empty() {
-            // Not even the names of its epochs: the new incarnation is all that
-            // the cloud learns.
-            self.unnamed += 1;
-            return;
-        }
+        self.unreadable += u64::from(is_new && held.is_empty());
         let promises = Promises {
             at,
             record,
@@ -363,8 +358,11 @@ fn a_file_that_is_cut_or_overwritten_anywhere_is_opened_and_what_it_lacks_is_dec
     }
     // A damaged page of the schema makes all of a file unreadable, and these
     // files are hardly more than their schema.
-    let (count, unnamed) = (starts.count, starts.unnamed);
-    assert!(unnamed * 2 < count, "{unnamed} of {count}");
+    let (count, unreadable) = (starts.count, starts.unreadable);
+    assert!(
+        unreadable > 0 && unreadable * 2 < count,
+        "{unreadable} of {count}"
+    );
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! Which epochs the queue file may hold something of, kept in a file beside it.
+//!
+//! Where the queue is damaged so badly that nothing in it can be named, or gone,
+//! this is what is left to declare. Written once a start, before the run takes
+//! its first event, and true for all of it: what is added is of the run's own
+//! epoch. It may name epochs whose batches have left meanwhile; a declaration
+//! means what is missing of an epoch, so that costs nothing.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::Path,
+};
+
+use returnpath_shared::{Epoch, Incarnation};
+use tracing::{error, warn};
+
+#[cfg(test)]
+use super::tests::disk;
+use super::{
+    checksum::fnv1a,
+    directory::{self, at},
+    file::{QueueFile, Started},
+    salvage::Paths,
+};
+
+/// Epochs that are named: 20 KiB. A box that was started as often without ever
+/// reaching the cloud has other trouble.
+const EPOCHS_MAX: usize = 1_000;
+
+/// Incarnation, start and checksum, each little-endian. An entry stands for
+/// itself: a damaged one costs no other.
+const ENTRY_BYTES: usize = 8 + 4 + 8;
+
+/// The epochs that were named. None where there is no such file, or nothing of
+/// it can be read: then nothing can be said.
+pub(super) fn read(paths: &Paths) -> Vec<Epoch> {
+    let path = paths.held();
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                error!(%error, path = %path.display(), "the epochs of the queue are not known");
+            }
+            return Vec::new();
+        }
+    };
+    let (entries, _rest) = bytes.as_chunks();
+    entries.iter().take(EPOCHS_MAX).filter_map(epoch).collect()
+}
+
+/// Names the epochs of a file that was just started, durably. Where that fails
+/// the queue is none the worse, so it is only told.
+pub(super) fn write(paths: &Paths, file: &QueueFile, started: &Started) {
+    let facts = &started.facts;
+    let mut epochs: BTreeSet<Epoch> = file.epochs().collect();
+    epochs.extend(facts.starts.iter().map(|row| row.epoch));
+    epochs.extend(facts.ledger.iter().map(|row| row.epoch));
+    epochs.remove(&started.epoch);
+    if epochs.len() >= EPOCHS_MAX {
+        warn!(
+            epochs = epochs.len(),
+            "not all epochs of the queue are named beside it"
+        );
+    }
+    let named = [started.epoch].into_iter().chain(epochs).take(EPOCHS_MAX);
+    let bytes: Vec<u8> = named.flat_map(entry).collect();
+    let path = paths.held();
+    let outcome = put(&path, &bytes)
+        .map_err(at(&path))
+        .and_then(|()| directory::sync(&paths.directory));
+    if let Err(error) = outcome {
+        warn!(%error, "the epochs of the queue could not be named beside it");
+    }
+}
+
+/// In place: the file is a few blocks at most, each entry stands for itself,
+/// and until this start is over the queue holds nothing that only the new
+/// entries name.
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    #[cfg(test)]
+    if let Some(outcome) = disk::put(path, bytes) {
+        return outcome;
+    }
+    file.sync_all()
+}
+
+fn entry(epoch: Epoch) -> [u8; ENTRY_BYTES] {
+    let mut entry = [0; ENTRY_BYTES];
+    entry[..8].copy_from_slice(&epoch.incarnation.get().to_le_bytes());
+    entry[8..12].copy_from_slice(&epoch.start.to_le_bytes());
+    let check = fnv1a(entry[..12].iter().copied());
+    entry[12..].copy_from_slice(&check.to_le_bytes());
+    entry
+}
+
+fn epoch(entry: &[u8; ENTRY_BYTES]) -> Option<Epoch> {
+    let (incarnation, rest) = entry.split_first_chunk()?;
+    let (start, check) = rest.split_first_chunk()?;
+    if check != fnv1a(entry[..12].iter().copied()).to_le_bytes() {
+        return None;
+    }
+    Some(Epoch {
+        incarnation: Incarnation::new(u64::from_le_bytes(*incarnation))?,
+        start: u32::from_le_bytes(*start),
+    })
+}
