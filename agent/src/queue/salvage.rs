@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::{
     QueueError,
-    directory::{self, exists, remove, rename},
+    directory::{self, exists, holds_anything, remove, rename},
     file::{QueueFile, Started, is_damage},
     held,
     rows::{self, Batches, Epochs, Facts, Order},
@@ -76,10 +76,10 @@ pub(super) fn open(
         rename(&paths.new_file(), &path)?;
     }
     let held = || [known, &held::read(paths)].concat();
-    if !exists(&path)? {
+    if !holds_anything(&path)? {
         let held = held();
         if !held.is_empty() {
-            error!(path = %path.display(), "the queue file is gone");
+            error!(path = %path.display(), "the queue file is gone, or empty");
             return replace(paths, None, &held, bytes_max, new_incarnation);
         }
     }
