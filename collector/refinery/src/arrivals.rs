@@ -10,7 +10,7 @@
 
 use alloc::vec::Vec;
 
-use returnpath_shared::{BatchId, Epoch, INCARNATIONS_MAX, Incarnation};
+use returnpath_shared::{BatchId, Epoch, Incarnation};
 
 use crate::limit::{INCARNATION_ORDER_MS, Limits};
 
@@ -64,6 +64,9 @@ pub(crate) struct Outcome {
 pub(crate) struct Arrivals {
     /// In the order of `first_received_unix_ms`.
     incarnations: Vec<Known>,
+    /// Incarnations of which nothing else is remembered, none of them among the
+    /// others; the first that was forgotten comes first. Nearly always empty.
+    forgotten: Vec<Incarnation>,
 }
 
 /// What has arrived of one incarnation.
@@ -115,7 +118,11 @@ impl Arrivals {
     /// What is known of a batch.
     pub(crate) fn standing(&self, id: BatchId) -> Standing {
         let Some(known) = self.known(id.epoch.incarnation) else {
-            return Standing::New;
+            return if self.forgotten.contains(&id.epoch.incarnation) {
+                Standing::Forgotten
+            } else {
+                Standing::New
+            };
         };
         if id.epoch.start < known.forgotten_below_start {
             return Standing::Forgotten;
@@ -165,7 +172,12 @@ impl Arrivals {
         }
         let mut outcome = Outcome::default();
         let at = self
-            .enter(incarnation, received_unix_ms, &mut outcome.forgotten)
+            .enter(
+                incarnation,
+                received_unix_ms,
+                limits,
+                &mut outcome.forgotten,
+            )
             .ok_or(Full::Incarnations)?;
         let growth = self.incarnations[at]
             .epoch_entered(start)
@@ -202,7 +214,7 @@ impl Arrivals {
     /// The box has said, in the run `sender`, what it held of each
     /// incarnation. Only incarnations up to the sender's are spoken of, and of
     /// the sender's own only starts up to it: an old envelope that comes late
-    /// releases nothing newer.
+    /// releases nothing newer. One of a forgotten incarnation says nothing.
     pub(crate) fn release(
         &mut self,
         sender: Epoch,
@@ -211,8 +223,16 @@ impl Arrivals {
         limits: &Limits,
     ) -> Outcome {
         let mut outcome = Outcome::default();
+        if self.forgotten.contains(&sender.incarnation) {
+            return outcome;
+        }
         // Where there is no room for the sender, what it releases makes some.
-        let entered = self.enter(sender.incarnation, received_unix_ms, &mut outcome.forgotten);
+        let entered = self.enter(
+            sender.incarnation,
+            received_unix_ms,
+            limits,
+            &mut outcome.forgotten,
+        );
         let sender_first_ms = entered.map_or(received_unix_ms, |at| {
             self.incarnations[at].first_received_unix_ms
         });
@@ -262,12 +282,13 @@ impl Arrivals {
             .find(|known| known.incarnation == incarnation)
     }
 
-    /// Index of an incarnation, entered where its arrival puts it; `None`
-    /// where the bound leaves no room.
+    /// Index of an incarnation that is not forgotten, entered where its arrival
+    /// puts it; `None` where the bound leaves no room.
     fn enter(
         &mut self,
         incarnation: Incarnation,
         received_unix_ms: i64,
+        limits: &Limits,
         forgotten: &mut Forgotten,
     ) -> Option<usize> {
         let found = self
@@ -285,13 +306,12 @@ impl Arrivals {
                 ..self.incarnations.remove(at)
             },
             None => {
-                if self.incarnations.len() >= INCARNATIONS_MAX {
+                if self.incarnations.len() >= limits.incarnations_max {
                     let released = self
                         .incarnations
                         .iter()
                         .position(|known| known.held_from == Place::ALL)?;
-                    forgotten.epochs += self.incarnations[released].epochs.len() as u64;
-                    self.incarnations.remove(released);
+                    forgotten.epochs += self.forget_incarnation(released, limits);
                 }
                 Known {
                     incarnation,
@@ -307,6 +327,20 @@ impl Arrivals {
             .partition_point(|known| known.first_received_unix_ms <= entry.first_received_unix_ms);
         self.incarnations.insert(at, entry);
         Some(at)
+    }
+
+    /// Forgets all but the number of an incarnation. Says how many epochs that
+    /// are: where a run was only heard of, that one.
+    fn forget_incarnation(&mut self, at: usize, limits: &Limits) -> u64 {
+        let known = self.incarnations.remove(at);
+        self.forgotten.push(known.incarnation);
+        let excess = self
+            .forgotten
+            .len()
+            .saturating_sub(limits.forgotten_incarnations_max);
+        self.forgotten.drain(..excess);
+        let only_heard_of = known.epochs.is_empty() && known.forgotten_below_start == 0;
+        known.epochs.len() as u64 + u64::from(only_heard_of)
     }
 
     /// The epoch that ends with the arrival of `start`, the first of it, in the

@@ -1,10 +1,16 @@
 //! Every bound of what is kept per box and per partition, with its reason and
 //! what happens there. Bounds of the wire are in `returnpath_shared`.
 
+use returnpath_shared::INCARNATIONS_MAX;
+
 /// The bounds on what is remembered of one box. [`Limits::DEFAULT`] is what a
 /// collector runs with; tests choose small ones to come to them quickly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
+    /// See [`INCARNATIONS_MAX`].
+    pub incarnations_max: usize,
+    /// See [`FORGOTTEN_INCARNATIONS_MAX`].
+    pub forgotten_incarnations_max: usize,
     /// See [`EPOCHS_MAX`].
     pub epochs_max: usize,
     /// See [`RELEASED_EPOCHS_MAX`].
@@ -22,6 +28,8 @@ pub struct Limits {
 impl Limits {
     /// What a collector runs with.
     pub const DEFAULT: Self = Self {
+        incarnations_max: INCARNATIONS_MAX,
+        forgotten_incarnations_max: FORGOTTEN_INCARNATIONS_MAX,
         epochs_max: EPOCHS_MAX,
         released_epochs_max: RELEASED_EPOCHS_MAX,
         holes_max: HOLES_MAX,
@@ -52,6 +60,14 @@ pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Records of one box that wait at a time, so that no box fills the room of
 /// the others; then as for their number.
 pub const WAITING_RECORDS_PER_DEVICE_MAX: usize = 64;
+
+/// Queue files of one box of which nothing is remembered any more but their
+/// number, so that a batch of theirs that was long under way is rejected
+/// (`RETIRED`) and not refined again: more than a box can lose while a message
+/// is on its way; 2 KiB, and only of boxes that lost more than
+/// [`INCARNATIONS_MAX`]. The oldest is forgotten first; what comes of it after
+/// that is taken as new.
+pub const FORGOTTEN_INCARNATIONS_MAX: usize = 240;
 
 /// Epochs of one box of which it may still hold batches. A box that was
 /// offline sends up to 64 batches before the first receipt, each perhaps of

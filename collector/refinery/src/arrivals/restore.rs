@@ -18,6 +18,7 @@ impl Arrivals {
         DeviceState {
             incarnations: self.incarnations.iter().map(Known::to_wire).collect(),
             viewing_told: None,
+            forgotten_incarnations: self.forgotten.iter().map(|known| known.get()).collect(),
         }
     }
 
@@ -38,7 +39,19 @@ impl Arrivals {
             }
             incarnations.push(known);
         }
-        Ok(Self { incarnations })
+        let mut forgotten = Vec::with_capacity(state.forgotten_incarnations.len());
+        for number in &state.forgotten_incarnations {
+            let incarnation = Incarnation::new(*number)
+                .filter(|number| incarnations.iter().all(|of| of.incarnation != *number))
+                .ok_or(RestoreError::Rule {
+                    field: "forgotten_incarnations",
+                })?;
+            forgotten.push(incarnation);
+        }
+        Ok(Self {
+            incarnations,
+            forgotten,
+        })
     }
 }
 

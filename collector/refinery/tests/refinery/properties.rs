@@ -279,6 +279,7 @@ struct World {
     /// Now: boxes and bridges have one clock.
     unix_ms: i64,
     running: Running,
+    incarnations_max: u64,
     /// Next offset to read, now and as committed.
     position: BTreeMap<Lane, usize>,
     committed_position: BTreeMap<Lane, usize>,
@@ -303,6 +304,7 @@ impl World {
             topics: Lane::ALL.into_iter().map(|lane| (lane, vec![])).collect(),
             unix_ms: NOW_UNIX_MS,
             running: Running::with_limits(limits),
+            incarnations_max: limits.incarnations_max as u64,
             position: zero(),
             committed_position: zero(),
             committed_state: Changelog::new(),
@@ -730,19 +732,23 @@ fn told(device: &str, batch: Option<wire::BatchId>, ordinal: u64) -> Told {
 
 /// Bounds that a short history comes to.
 fn limits() -> impl Strategy<Value = Limits> {
+    let files = 2_usize..5;
     let held = (1_usize..4, 0_usize..3, 1_usize..4, 0_usize..3);
     let declared = (0_usize..3, 0_usize..3);
-    let tiny = (held, declared).prop_map(
+    let tiny = (files, held, declared).prop_map(
         |(
+            incarnations_max,
             (epochs_max, released_epochs_max, holes_max, released_holes_max),
             (declared_epochs_max, declared_ranges_max),
         )| Limits {
+            incarnations_max,
             epochs_max,
             released_epochs_max,
             holes_max,
             released_holes_max,
             declared_epochs_max,
             declared_ranges_max,
+            ..Limits::DEFAULT
         },
     );
     prop_oneof![tiny, Just(Limits::DEFAULT)]

@@ -1,7 +1,14 @@
 //! Exactness across duplicates, releases, aborts and restarts.
 
-use returnpath_refinery::{Destination, INCARNATION_ORDER_MS, Moment, Output, RELEASED_EPOCHS_MAX};
-use returnpath_shared::{Lane, Ordinal, wire::RejectionReason};
+use prost::Message as _;
+use returnpath_refinery::{
+    Destination, FORGOTTEN_INCARNATIONS_MAX, INCARNATION_ORDER_MS, Moment, Output,
+    RELEASED_EPOCHS_MAX,
+};
+use returnpath_shared::{
+    Lane, Ordinal,
+    wire::{self, RejectionReason},
+};
 
 use crate::running::{
     Batch, Changelog, NOW_UNIX_MS, Out, Running, Short, TUNE, epoch, id, restore, snapshot,
@@ -203,6 +210,49 @@ fn queue_files_lost_again_and_again_do_not_silence_a_box() {
         assert_eq!(running.refine(&batch).refined.len(), 1, "{incarnation}");
     }
     running.commit();
+    assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
+}
+
+#[test]
+fn what_comes_again_of_a_forgotten_queue_file_is_retired_and_says_nothing() {
+    let mut running = Running::new();
+    let files = returnpath_shared::INCARNATIONS_MAX as u64 + 1;
+    let nth = |file: u64, sequence| {
+        let received_unix_ms = NOW_UNIX_MS + 100_000 * i64::try_from(file).unwrap();
+        Batch::of(id(file, 1, sequence)).received_unix_ms(received_unix_ms)
+    };
+    for file in 1..=files {
+        assert_eq!(running.refine(&nth(file, 1)).refined.len(), 1, "{file}");
+    }
+    running.refine(&nth(files, 3));
+    running.commit();
+    running.partition = running.restored();
+    // The broker had it minutes longer than its like.
+    let again = nth(1, 1).received_unix_ms(NOW_UNIX_MS + 100_000 * 100);
+    let out = running.refine(&again);
+    assert_eq!(out.reasons(), [RejectionReason::Retired]);
+    assert_eq!(out.refined, []);
+    assert_eq!(running.refine(&nth(files - 1, 1)), Out::default());
+    running.pass_ms(1_000);
+    // Nothing was released by it: what the box holds is not late.
+    assert_eq!(running.refine(&nth(files, 2)).refined.len(), 1);
+    assert_eq!(running.commit().late_batches, 0);
+    assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
+}
+
+#[test]
+fn so_many_forgotten_queue_files_are_known_by_their_number() {
+    let mut running = Running::new();
+    let known = returnpath_shared::INCARNATIONS_MAX + FORGOTTEN_INCARNATIONS_MAX;
+    for file in 1..=known as u64 + 5 {
+        let received_unix_ms = NOW_UNIX_MS + 100_000 * i64::try_from(file).unwrap();
+        running.refine(&Batch::of(id(file, 1, 1)).received_unix_ms(received_unix_ms));
+    }
+    running.commit();
+    let state = &running.changelog[&(Destination::State, b"box-1".to_vec())];
+    let state = wire::DeviceState::decode(state.as_deref().unwrap()).unwrap();
+    let numbers: Vec<u64> = (6..6 + FORGOTTEN_INCARNATIONS_MAX as u64).collect();
+    assert_eq!(state.forgotten_incarnations, numbers);
     assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
 }
 

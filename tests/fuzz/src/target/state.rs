@@ -172,6 +172,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             }],
         }],
         viewing_told: Some(moment),
+        forgotten_incarnations: vec![7, 8],
     };
     let account = Completeness {
         device_id: seed::DEVICE.into(),

@@ -127,6 +127,10 @@ impl World {
         }
         self.drain();
         for (which, model) in self.boxes.iter().enumerate() {
+            // There may have been no room for the last of its queue files.
+            if model.incarnations > self.incarnations_max {
+                continue;
+            }
             for (epoch, account) in running::accounts(&self.committed_state, &name(which)) {
                 let is_held = |range: &wire::MissingRange| range.missing() == Missing::Held;
                 if epoch.incarnation == model.now.incarnation {
