@@ -7,9 +7,9 @@
 
 mod checksum;
 mod directory;
+mod epochs_held;
 mod error;
 mod file;
-mod held;
 mod mount;
 mod opening;
 mod rows;

@@ -20,8 +20,8 @@ use tracing::{error, info, warn};
 use super::{
     QueueError,
     directory::{self, exists, holds_anything, remove, rename},
+    epochs_held,
     file::{QueueFile, Started, is_damage},
-    held,
     rows::{self, Batches, Epochs, Facts, Order},
     way_back::WayBack,
 };
@@ -43,7 +43,7 @@ impl Paths {
     }
 
     /// Which epochs the queue may hold something of.
-    pub(super) fn held(&self) -> PathBuf {
+    pub(super) fn epochs(&self) -> PathBuf {
         self.directory.join("queue.epochs")
     }
 
@@ -62,11 +62,10 @@ pub(super) struct Opened {
     pub(super) declared: Vec<u64>,
 }
 
-/// Opens the queue and raises its start counter. `known` are epochs of which the
-/// core knows it to hold batches.
+/// Opens the queue and raises its start counter. `held` as for [`replace`].
 pub(super) fn open(
     paths: &Paths,
-    known: &[Epoch],
+    held: &[Epoch],
     bytes_max: u64,
     new_incarnation: Incarnation,
 ) -> Result<Opened, QueueError> {
@@ -75,18 +74,14 @@ pub(super) fn open(
         info!("taking up a copy of the queue that was finished before");
         rename(&paths.new_file(), &path)?;
     }
-    let held = || [known, &held::read(paths)].concat();
-    if !holds_anything(&path)? {
-        let held = held();
-        if !held.is_empty() {
-            error!(path = %path.display(), "the queue file is gone, or empty");
-            return replace(paths, None, &held, bytes_max, new_incarnation);
-        }
+    if !holds_anything(&path)? && (!held.is_empty() || exists(&paths.epochs())?) {
+        error!(path = %path.display(), "the queue file is gone, or empty");
+        return replace(paths, None, held, bytes_max, new_incarnation);
     }
     match open_trusted(&path, bytes_max, new_incarnation) {
         Ok((file, started)) => {
             directory::sync(&paths.directory)?;
-            held::write(paths, &file, &started);
+            epochs_held::write(paths, &file, &started);
             Ok(Opened {
                 file,
                 started,
@@ -96,7 +91,7 @@ pub(super) fn open(
         Err(error) if is_damage(&error) => {
             error!(%error, path = %path.display(), "the queue file is damaged");
             let old = QueueFile::open(&path, bytes_max).ok();
-            replace(paths, old, &held(), bytes_max, new_incarnation)
+            replace(paths, old, held, bytes_max, new_incarnation)
         }
         Err(source) => Err(QueueError::Open { path, source }),
     }
@@ -124,7 +119,7 @@ fn open_trusted(
 
 /// Copies what reads of `old` (`None` where it cannot even be opened) into a
 /// new file that takes its place. `held` are epochs of which it is known to
-/// hold batches, in case it cannot name them; none where only it can tell.
+/// hold batches, in case it cannot name them, beside those of `epochs_held`.
 pub(super) fn replace(
     paths: &Paths,
     old: Option<QueueFile>,
@@ -139,7 +134,10 @@ pub(super) fn replace(
 
     let mut new_file =
         QueueFile::open(&paths.new_file(), bytes_max).map_err(wrong(paths.new_file()))?;
-    let declared = copy(old.as_ref(), held, &mut new_file, new_incarnation)
+    let mut missing = Missing::default();
+    missing.known.extend(held);
+    epochs_held::read(paths, &mut missing.known);
+    let declared = copy(old.as_ref(), missing, &mut new_file, new_incarnation)
         .map_err(wrong(paths.new_file()))?;
     let started = new_file
         .start(new_incarnation)
@@ -160,7 +158,7 @@ pub(super) fn replace(
 
     let mut file = QueueFile::open(&paths.queue(), bytes_max).map_err(wrong(paths.queue()))?;
     file.resume().map_err(wrong(paths.queue()))?;
-    held::write(paths, &file, &started);
+    epochs_held::write(paths, &file, &started);
     warn!(
         epoch = %started.epoch,
         set_aside = %paths.bad().display(),
@@ -177,14 +175,12 @@ pub(super) fn replace(
 /// epoch of which something may be missing. Returns the numbers of those rows.
 fn copy(
     old: Option<&QueueFile>,
-    held: &[Epoch],
+    mut missing: Missing,
     new_file: &mut QueueFile,
     new_incarnation: Incarnation,
 ) -> Result<Vec<u64>, rusqlite::Error> {
     let (target, target_epochs) = new_file.epochs_mut();
     target.execute_batch("BEGIN IMMEDIATE")?;
-    let mut missing = Missing::default();
-    missing.known.extend(held);
     let mut ledger = Vec::new();
     let mut trusted_unix_s = 0;
     if let Some(old) = old {

@@ -680,7 +680,10 @@ fn an_entry_beside_the_queue_that_is_damaged_costs_no_other() {
     close(directory.open(2));
     let beside = directory.0.join("queue.epochs");
     let mut bytes = fs::read(&beside).unwrap();
-    bytes[3] ^= 1;
+    // Incarnation, start, checksum.
+    let mut entries = bytes.chunks_exact_mut(20);
+    let entry = entries.find(|entry| entry[8..12] == 2_u32.to_le_bytes());
+    entry.unwrap()[3] ^= 1;
     bytes.extend_from_slice(&[9; 7]);
     fs::write(&beside, bytes).unwrap();
     fs::remove_file(directory.file()).unwrap();

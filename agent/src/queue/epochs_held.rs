@@ -14,7 +14,7 @@ use std::{
 };
 
 use returnpath_shared::{Epoch, Incarnation};
-use tracing::{error, warn};
+use tracing::warn;
 
 #[cfg(test)]
 use super::tests::disk;
@@ -25,48 +25,33 @@ use super::{
     salvage::Paths,
 };
 
-/// Epochs that are named: 20 KiB. A box that was started as often without ever
-/// reaching the cloud has other trouble.
-const EPOCHS_MAX: usize = 1_000;
-
 /// Incarnation, start and checksum, each little-endian. An entry stands for
-/// itself: a damaged one costs no other.
+/// itself: a damaged one costs no other. There are no more than the queue has
+/// batches and rows, whose bounds are the core's.
 const ENTRY_BYTES: usize = 8 + 4 + 8;
 
-/// The epochs that were named. None where there is no such file, or nothing of
-/// it can be read: then nothing can be said.
-pub(super) fn read(paths: &Paths) -> Vec<Epoch> {
-    let path = paths.held();
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            if error.kind() != io::ErrorKind::NotFound {
-                error!(%error, path = %path.display(), "the epochs of the queue are not known");
-            }
-            return Vec::new();
-        }
-    };
+/// Adds the epochs that were named. None where there is no such file, or nothing
+/// of it can be read: then nothing can be said.
+pub(super) fn read(paths: &Paths, epochs: &mut BTreeSet<Epoch>) {
+    let bytes = fs::read(paths.epochs()).unwrap_or_default();
     let (entries, _rest) = bytes.as_chunks();
-    entries.iter().take(EPOCHS_MAX).filter_map(epoch).collect()
+    epochs.extend(entries.iter().filter_map(epoch));
 }
 
 /// Names the epochs of a file that was just started, durably. Where that fails
 /// the queue is none the worse, so it is only told.
 pub(super) fn write(paths: &Paths, file: &QueueFile, started: &Started) {
     let facts = &started.facts;
-    let mut epochs: BTreeSet<Epoch> = file.epochs().collect();
+    let mut epochs = BTreeSet::new();
+    epochs.insert(started.epoch);
+    epochs.extend(file.epochs());
     epochs.extend(facts.starts.iter().map(|row| row.epoch));
     epochs.extend(facts.ledger.iter().map(|row| row.epoch));
-    epochs.remove(&started.epoch);
-    if epochs.len() >= EPOCHS_MAX {
-        warn!(
-            epochs = epochs.len(),
-            "not all epochs of the queue are named beside it"
-        );
+    let mut bytes = Vec::new();
+    for epoch in epochs {
+        bytes.extend_from_slice(&entry(epoch));
     }
-    let named = [started.epoch].into_iter().chain(epochs).take(EPOCHS_MAX);
-    let bytes: Vec<u8> = named.flat_map(entry).collect();
-    let path = paths.held();
+    let path = paths.epochs();
     let outcome = put(&path, &bytes)
         .map_err(at(&path))
         .and_then(|()| directory::sync(&paths.directory));
