@@ -464,5 +464,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::InvalidColumnName(..)
+            // Our statements are right: a table or a column has another name.
+            | rusqlite::Error::SqlInputError { .. }
     )
 }

@@ -671,6 +671,34 @@ fn a_start_declares_what_a_file_held_of_which_nothing_can_be_read() {
 }
 
 #[test]
+fn a_file_whose_columns_are_called_otherwise_is_damaged() {
+    let directory = Directory::new("columns");
+    for (number, column) in (1..).zip(["trusted_unix_s", "first_ordinal", "settled_ordinal"]) {
+        let mut open = directory.open(number);
+        let epoch = open.found().epoch;
+        assert_eq!(
+            commit(&mut open, vec![insert(epoch, 1, 300)]),
+            CommitOutcome::Done
+        );
+        close(open);
+        let mut bytes = fs::read(directory.file()).unwrap();
+        let name = column.as_bytes();
+        let mut begins = 0..bytes.len() - name.len();
+        while let Some(at) = begins.find(|at| bytes[*at..].starts_with(name)) {
+            bytes[at] ^= 1;
+        }
+        fs::write(directory.file(), bytes).unwrap();
+        let open = directory.open(number + 100);
+        let declared: Vec<Epoch> = open.found().ledger.iter().map(|row| row.epoch).collect();
+        assert!(
+            declared.contains(&epoch),
+            "{column}: {epoch} of {declared:?}"
+        );
+        close(open);
+    }
+}
+
+#[test]
 fn an_entry_beside_the_queue_that_is_damaged_costs_no_other() {
     let directory = Directory::new("entry");
     let mut open = directory.open(1);
