@@ -1,9 +1,6 @@
 //! Everything killed, in an order and at times that nobody chose.
 
-use std::{
-    env,
-    time::{Duration, SystemTime},
-};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use returnpath_tests::{
@@ -17,25 +14,19 @@ use returnpath_tests::{
     process::panics,
 };
 
-use crate::scene::{Losses, play};
+use crate::{
+    scene::{Losses, play},
+    seed::with_seed,
+};
 
 /// How long is killed. `tests/faults` does it for longer.
 const SPAN: Duration = Duration::from_secs(30);
 
 const BOXES: u64 = 4;
 
-/// Set to a seed to repeat its kills.
-const SEED_VARIABLE: &str = "RETURNPATH_FAULTS_SEED";
-
 #[tokio::test]
 async fn whatever_is_killed_in_any_order_loses_and_doubles_nothing() -> anyhow::Result<()> {
-    let seed = seed()?;
-    kill_at_random(seed).await.with_context(|| {
-        format!(
-            "these kills failed; repeat them by\n  {SEED_VARIABLE}={seed} cargo test \
-             -p returnpath-tests --test end_to_end whatever_is_killed"
-        )
-    })
+    with_seed("whatever_is_killed", kill_at_random).await
 }
 
 async fn kill_at_random(seed: u64) -> anyhow::Result<()> {
@@ -80,13 +71,4 @@ async fn kill_at_random(seed: u64) -> anyhow::Result<()> {
         Ok(())
     })
     .await
-}
-
-/// The one that is asked for, or a fresh one.
-fn seed() -> anyhow::Result<u64> {
-    if let Ok(seed) = env::var(SEED_VARIABLE) {
-        return seed.parse().context("a seed is a whole number");
-    }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    Ok(u64::try_from(now.as_nanos())?)
 }
