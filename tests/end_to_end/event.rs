@@ -80,6 +80,11 @@ pub(crate) fn custom(name: &str) -> Value {
     json!({"custom": {"name": name, "attributes": {"seen": "yes"}}})
 }
 
+/// An event of the operator's own that takes room: ordinary.
+pub(crate) fn noise(text: &str) -> Value {
+    json!({"custom": {"name": "operator.noise", "attributes": {"text": text}}})
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +106,7 @@ mod tests {
             quartile("d"),
             consent("c"),
             custom("x.y"),
+            noise("text"),
         ] {
             let decoded: wire::Event = serde_json::from_value(event.clone()).unwrap();
             assert_eq!(check(&decoded), Ok(()), "{event}");

@@ -32,4 +32,6 @@ mod presence;
 mod random_kills;
 mod rejection;
 mod scene;
+mod seed;
+mod torn_file;
 mod trust;

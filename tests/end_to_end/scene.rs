@@ -65,6 +65,9 @@ pub(crate) enum Losses {
     None,
     /// Events that were only accepted, as far as the box declares them lost.
     Declared,
+    /// Any events, as far as the box declares them lost: its flash lost what it
+    /// had confirmed.
+    Torn,
 }
 
 /// An answer that a client kept.
@@ -340,7 +343,11 @@ impl Scene {
             );
         }
         for kept in self.kept()? {
-            let may_be_lost = kept.status == "accepted" && losses == Losses::Declared;
+            let may_be_lost = match losses {
+                Losses::None => false,
+                Losses::Declared => kept.status == "accepted",
+                Losses::Torn => true,
+            };
             // A proof that was told twice has two places, and arrives at one.
             let is_proof_there = kept
                 .proof_key

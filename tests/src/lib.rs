@@ -23,5 +23,7 @@ pub mod place;
 pub mod player;
 pub mod process;
 pub mod pushes;
+pub mod queue_file;
 pub mod signer;
+pub mod tear;
 pub mod wait;
