@@ -105,6 +105,26 @@ const HOUSEHOLD: Load = Load {
 impl Climate {
     pub(crate) fn drawn(random: &mut Random) -> Self {
         let load = random.pick(&LOADS);
+        Self::under(load, random)
+    }
+
+    /// Flash wears out: queue files are lost every minute or two, while messages
+    /// come late.
+    pub(crate) fn of_worn_flash(random: &mut Random) -> Self {
+        let load = Load {
+            minutes: (20, 120),
+            misfortune_ms_max: [5_000, 10_000, 20_000],
+            ..random.pick(&LOADS)
+        };
+        let mut climate = Self::under(load, random);
+        climate.weights.page_goes_bad = random.between(3, 60);
+        climate.weights.lanes_part = random.between(3, 20);
+        climate.commit_fails = random.between(1, 50);
+        climate.broker_delays = random.between(1, 200);
+        climate
+    }
+
+    fn under(load: Load, random: &mut Random) -> Self {
         let mut some = |most: u64| {
             if random.chance(350) {
                 0

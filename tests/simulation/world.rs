@@ -38,9 +38,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, climate: fn(&mut Random) -> Climate) -> Self {
         let mut random = Random::new(seed);
-        let climate = Climate::drawn(&mut random);
+        let climate = climate(&mut random);
         let bridges = (0..climate.bridges)
             .map(|_| Bridge::new(i64::try_from(random.below(1_000)).unwrap() - 500))
             .collect();
