@@ -15,13 +15,13 @@ pub(super) fn exists(path: &Path) -> Result<bool, QueueError> {
     path.try_exists().map_err(at(path))
 }
 
-/// Whether a file is there with anything in it. One of no bytes is a new one to
-/// SQLite, which throws away the log beside it.
+/// Whether a file is there with anything in it. One of no bytes, or of a single
+/// one, is a new one to SQLite, which throws away the log beside it.
 pub(super) fn holds_anything(path: &Path) -> Result<bool, QueueError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         metadata => metadata
-            .map(|metadata| metadata.len() > 0)
+            .map(|metadata| metadata.len() > 1)
             .map_err(at(path)),
     }
 }

@@ -455,6 +455,8 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
                 | ErrorCode::ConstraintViolation
                 | ErrorCode::SchemaChanged
                 | ErrorCode::TypeMismatch
+                // A length that cannot be one of ours.
+                | ErrorCode::TooBig
                 | ErrorCode::Unknown
         )
     ) || matches!(

@@ -638,7 +638,12 @@ fn a_file_that_cannot_be_opened_or_is_gone_costs_the_epochs_that_the_core_holds(
 
 #[test]
 fn a_start_declares_what_a_file_held_of_which_nothing_can_be_read() {
-    for ruined in [Some(vec![b'x'; 9_000]), Some(Vec::new()), None] {
+    for ruined in [
+        Some(vec![b'x'; 9_000]),
+        Some(vec![b'S']),
+        Some(Vec::new()),
+        None,
+    ] {
         let directory = Directory::new("unreadable");
         let mut open = directory.open(1);
         let told = LedgerRow::corrupt_epoch(7, earlier(40));
