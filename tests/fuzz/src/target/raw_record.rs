@@ -111,6 +111,7 @@ impl Running {
                 released_holes_max: 1,
                 declared_epochs_max: 2,
                 declared_ranges_max: 2,
+                ..Limits::DEFAULT
             },
         };
         Self {
