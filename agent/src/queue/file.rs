@@ -188,11 +188,15 @@ impl QueueFile {
         transaction.commit()?;
         // So that a log which is damaged later takes only what this run put
         // into it, which its start row declares, and not that row itself.
-        // On a full disk it is copied back later.
-        self.copy_back().or_else(|error| match classify(&error) {
-            CommitOutcome::Failed => Err(error),
-            CommitOutcome::Done | CommitOutcome::RolledBack => Ok(()),
-        })?;
+        // Emptied: frames that were copied back before are still valid until
+        // they are written over, and a part of them, were the rest damaged,
+        // would bring back what pages held then. On a full disk it is copied
+        // back later.
+        self.copy_back("PRAGMA wal_checkpoint(TRUNCATE)")
+            .or_else(|error| match classify(&error) {
+                CommitOutcome::Failed => Err(error),
+                CommitOutcome::Done | CommitOutcome::RolledBack => Ok(()),
+            })?;
 
         facts.starts.retain(|row| row.epoch != epoch);
         self.trusted_unix_s_written = trusted_unix_s.cast_unsigned();
@@ -346,13 +350,14 @@ impl QueueFile {
         if wal_bytes < WAL_BYTES_MAX {
             return Ok(());
         }
-        self.copy_back()
+        // Written over rather than emptied: a log that does not grow costs the
+        // file system nothing.
+        self.copy_back("PRAGMA wal_checkpoint(RESTART)")
     }
 
-    /// Copies the log back to the file, and begins it anew.
-    fn copy_back(&self) -> Result<(), rusqlite::Error> {
-        self.connection
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_row| Ok(()))
+    /// Copies the log back to the file.
+    fn copy_back(&self, how: &str) -> Result<(), rusqlite::Error> {
+        self.connection.query_row(how, [], |_row| Ok(()))
     }
 
     fn set_synchronous(&mut self, durability: Durability) -> Result<(), rusqlite::Error> {
