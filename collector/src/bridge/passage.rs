@@ -14,7 +14,7 @@ use std::{
 
 use prost::Message as _;
 use rdkafka::error::RDKafkaErrorCode;
-use returnpath_shared::{BatchId, DeviceId, Downlink, wire::RefusalReason};
+use returnpath_shared::{BatchId, DeviceId, Downlink, Lane, wire::RefusalReason};
 use rumqttc::mqttbytes::{
     QoS,
     v5::{Packet, Publish},
@@ -162,7 +162,7 @@ impl Passage {
             }
         };
         self.metrics.received(lane).inc();
-        if let Err(reason) = self.admit(&device, bytes, now) {
+        if let Err(reason) = self.admit(&device, lane, bytes, now) {
             self.left_unreceipted(ticket, reason);
             return;
         }
@@ -290,8 +290,14 @@ impl Passage {
         metrics.owed_boxes.set(gauge(self.receipts.boxes()));
     }
 
-    fn admit(&mut self, device: &DeviceId, bytes: usize, now: Instant) -> Result<(), Unreceipted> {
-        match self.quotas.admit(device, bytes, now) {
+    fn admit(
+        &mut self,
+        device: &DeviceId,
+        lane: Lane,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<(), Unreceipted> {
+        match self.quotas.admit(device, lane, bytes, now) {
             Admission::Admitted => Ok(()),
             Admission::TooManyBatches => Err(Unreceipted::QuotaBatches),
             Admission::TooManyBytes => Err(Unreceipted::QuotaBytes),
@@ -308,7 +314,9 @@ impl Passage {
         ticket: Option<Ticket>,
         now: Instant,
     ) {
-        let owed = self.admit(device, bytes, now).and_then(|()| {
+        // Not with what is kept for batches that are worth it.
+        let admitted = self.admit(device, Lane::Backlog, bytes, now);
+        let owed = admitted.and_then(|()| {
             self.receipts
                 .refused(device, id, reason, now)
                 .map_err(|_| Unreceipted::Forgotten)

@@ -1,4 +1,7 @@
-//! How much one box may send: two token buckets a box, batches and bytes.
+//! How much one box may send: two token buckets a box, batches and bytes, of
+//! which a part is kept for what is live. A box that sends a week's backlog sends
+//! as fast as the rate lets it; what it has to say just then must not wait for
+//! that.
 //!
 //! Pure: the time is an argument. Held as the time at which a bucket will be
 //! full again (the generic cell rate algorithm), so a box costs 16 bytes and
@@ -10,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use returnpath_shared::DeviceId;
+use returnpath_shared::{DeviceId, Lane};
 
 use super::config;
 
@@ -20,6 +23,11 @@ const DEVICES_MAX: usize = 524_288;
 
 /// Dropping full buckets walks over all of them: not more often than this.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The part of each bucket that backlog does not touch, one of so many: of the
+/// 500 batches of the example, 100, more than ten urgent ones a second for ten
+/// seconds on top of the rate.
+const LIVE_PART: u64 = 5;
 
 /// What becomes of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +80,13 @@ impl Quotas {
     }
 
     /// Charges one batch of `bytes` to a box, or says why not.
-    pub(super) fn admit(&mut self, device: &DeviceId, bytes: usize, now: Instant) -> Admission {
+    pub(super) fn admit(
+        &mut self,
+        device: &DeviceId,
+        lane: Lane,
+        bytes: usize,
+        now: Instant,
+    ) -> Admission {
         let now_ns = nanos(now.saturating_duration_since(self.origin));
         let buckets = match self.devices.get_mut(device) {
             Some(buckets) => buckets,
@@ -88,10 +102,16 @@ impl Quotas {
             }
         };
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let Some(batches_full_ns) = self.batches.charge(buckets.batches_full_ns, 1, now_ns) else {
+        let batches = self
+            .batches
+            .charge(buckets.batches_full_ns, lane, 1, now_ns);
+        let Some(batches_full_ns) = batches else {
             return Admission::TooManyBatches;
         };
-        let Some(bytes_full_ns) = self.bytes.charge(buckets.bytes_full_ns, bytes, now_ns) else {
+        let bytes = self
+            .bytes
+            .charge(buckets.bytes_full_ns, lane, bytes, now_ns);
+        let Some(bytes_full_ns) = bytes else {
             return Admission::TooManyBytes;
         };
         *buckets = Buckets {
@@ -125,10 +145,17 @@ impl Rate {
     }
 
     /// When the bucket will be full again after `tokens` are taken; `None`
-    /// where it does not hold that many.
-    fn charge(self, full_ns: u64, tokens: u64, now_ns: u64) -> Option<u64> {
+    /// where it does not hold that many, or what is left would be less than is
+    /// kept for live. A full one gives all that it has: a bucket may be so small
+    /// that nothing else ever fits.
+    fn charge(self, full_ns: u64, lane: Lane, tokens: u64, now_ns: u64) -> Option<u64> {
         let after_ns = full_ns.max(now_ns).checked_add(self.time_to_fill(tokens))?;
-        (after_ns - now_ns <= self.time_to_fill(self.burst)).then_some(after_ns)
+        let is_full = full_ns <= now_ns;
+        let held = match lane {
+            Lane::Backlog if !is_full => self.burst - self.burst / LIVE_PART,
+            Lane::Live | Lane::Backlog => self.burst,
+        };
+        (after_ns - now_ns <= self.time_to_fill(held)).then_some(after_ns)
     }
 
     fn time_to_fill(self, tokens: u64) -> u64 {
@@ -167,7 +194,8 @@ mod tests {
     fn a_burst_passes_and_then_the_rate_holds() {
         let start = Instant::now();
         let mut quotas = quotas((10, 3), (1_000_000, 1_000_000), start);
-        let mut admit = |ms| quotas.admit(&device(1), 1, start + Duration::from_millis(ms));
+        let mut admit =
+            |ms| quotas.admit(&device(1), Lane::Live, 1, start + Duration::from_millis(ms));
         for (ms, expected) in [
             (0, Admission::Admitted),
             (0, Admission::Admitted),
@@ -189,13 +217,46 @@ mod tests {
     fn bytes_are_counted_apart_and_a_refused_batch_costs_nothing() {
         let start = Instant::now();
         let mut quotas = quotas((1_000, 2), (1_000, 1_000), start);
-        let mut admit = |bytes| quotas.admit(&device(1), bytes, start);
+        let mut admit = |bytes| quotas.admit(&device(1), Lane::Live, bytes, start);
         assert_eq!(admit(1_001), Admission::TooManyBytes);
         assert_eq!(admit(600), Admission::Admitted);
         assert_eq!(admit(600), Admission::TooManyBytes);
         assert_eq!(admit(400), Admission::Admitted);
         assert_eq!(admit(0), Admission::TooManyBatches);
         assert_eq!(admit(usize::MAX), Admission::TooManyBatches);
+    }
+
+    #[test]
+    fn backlog_that_never_ends_leaves_room_for_what_is_live() {
+        let start = Instant::now();
+        let mut quotas = quotas((50, 500), (262_144, 4_194_304), start);
+        let (mut backlog, mut live) = (0, 0);
+        for ms in 0..60_000 {
+            let now = start + Duration::from_millis(ms);
+            let mut admit = |lane| quotas.admit(&device(1), lane, 700, now);
+            // As much as the network takes, and ten live ones a second.
+            backlog += u64::from(admit(Lane::Backlog) == Admission::Admitted);
+            if ms % 100 == 0 {
+                assert_eq!(admit(Lane::Live), Admission::Admitted, "after {ms} ms");
+                live += 1;
+            }
+        }
+        assert_eq!(live, 600);
+        // Backlog's part of the bucket, then what live leaves of the rate.
+        assert!((2_790..=2_810).contains(&backlog), "{backlog}");
+    }
+
+    #[test]
+    fn a_bucket_too_small_to_be_shared_still_takes_backlog() {
+        let start = Instant::now();
+        let mut quotas = quotas((1, 1), (1_000, 1_000), start);
+        let mut admit = |ms| {
+            let now = start + Duration::from_millis(ms);
+            quotas.admit(&device(1), Lane::Backlog, 1_000, now)
+        };
+        assert_eq!(admit(0), Admission::Admitted);
+        assert_eq!(admit(999), Admission::TooManyBatches);
+        assert_eq!(admit(1_000), Admission::Admitted);
     }
 
     #[test]
@@ -214,7 +275,7 @@ mod tests {
             (2, later, Admission::TooManyDevices),
         ] {
             assert_eq!(
-                quotas.admit(&device(number), 1, now),
+                quotas.admit(&device(number), Lane::Live, 1, now),
                 expected,
                 "box {number}"
             );
@@ -235,7 +296,7 @@ mod tests {
             for pause_ms in pauses_ms {
                 now_ms += pause_ms;
                 let now = start + Duration::from_millis(now_ms);
-                if quotas.admit(&device(1), 1, now) == Admission::Admitted {
+                if quotas.admit(&device(1), Lane::Live, 1, now) == Admission::Admitted {
                     admitted_ms.push(now_ms);
                 }
             }
