@@ -105,8 +105,8 @@ enum What {
         boxes: u64,
         /// The boxes show what they get within seconds, and caps count half a
         /// minute: with 500 boxes all that is remembered of them has come to
-        /// its bounds after half of a run. Then it is memory that is judged, and
-        /// CPU is told with what impressions cost.
+        /// its bounds after half of a run. CPU is told with what impressions
+        /// cost, and not judged.
         #[arg(long)]
         shown: bool,
         /// Runs; each figure is printed.
@@ -399,24 +399,22 @@ async fn decide_latency(opportunities: usize, load: u32, run: u64) -> anyhow::Re
         "ms",
         limit_ms,
     )?;
-    say(own_time(&outcome.own))?;
-    let good = limit(
-        "decide, own time, p99",
-        outcome.own.within(0.99).unwrap_or(f64::INFINITY) * 1e3,
-        "ms at most",
-        5.0,
-    )? && good;
+    let good = own_time(&outcome.own)? && good;
     Ok(promises(outcome.broke)? && good)
 }
 
 /// Our own time for a decision: neither aggregators' nor Kafka's.
-fn own_time(own: &Histogram) -> String {
+fn own_time(own: &Histogram) -> anyhow::Result<bool> {
     let own_ms = |part| own.within(part).unwrap_or(f64::INFINITY) * 1e3;
-    format!(
-        "decide, own time mean {:.2} ms, p50 at most {} ms, p99 at most {} ms",
-        own.mean() * 1e3,
-        own_ms(0.5),
-        own_ms(0.99)
+    limit(
+        format_args!(
+            "decide, own time mean {:.2} ms, p50 at most {} ms, p99",
+            own.mean() * 1e3,
+            own_ms(0.5)
+        ),
+        own_ms(0.99),
+        "ms at most",
+        5.0,
     )
 }
 
@@ -461,35 +459,32 @@ async fn decide_throughput(load: decide::Load) -> anyhow::Result<bool> {
     // Until the last push, and as many pushes as decisions: nobody is forgotten.
     let all = outcome.decided == outcome.fed && outcome.pushed == outcome.fed;
     let mut good = all && promises(outcome.broke)?;
-    // Told here and judged by `decide`: what is worked off together, on
-    // processors that Kafka and the aggregators are busy on, is mostly a wait
-    // for one.
-    say(own_time(&outcome.own))?;
-    let memory = format!(
-        "decide, resident memory up to {} KiB, its median grew by {} KiB from the second third \
-         to the last, its largest by",
-        outcome.resident_kib_max(),
-        outcome.median_growth_kib(),
-    );
-    let growth_kib = outcome.growth_kib();
-    let us_per_decision = outcome.us_per_decision();
+    good &= own_time(&outcome.own)?;
     if load.is_shown {
         say(format_args!(
-            "decide, three aggregators and an impression: {us_per_decision:.1} us CPU per decision"
+            "decide, three aggregators and an impression: {:.1} us CPU per decision",
+            outcome.us_per_decision()
         ))?;
-        // Flat: what an allocator breathes, not what a leak adds.
-        good &= limit(memory, growth_kib as f64, "KiB", 4.0 * 1024.0)?;
     } else {
         good &= limit(
             "decide, three aggregators",
-            us_per_decision,
+            outcome.us_per_decision(),
             "us CPU per decision",
             300.0,
         )?;
-        say(format_args!(
-            "{memory} {growth_kib} KiB: more is remembered"
-        ))?;
     }
+    // Flat: what an allocator breathes, not what a leak adds.
+    good &= limit(
+        format_args!(
+            "decide, resident memory up to {} KiB, its median grew by {} KiB from the second \
+             third to the last, its largest by",
+            outcome.resident_kib_max(),
+            outcome.median_growth_kib(),
+        ),
+        outcome.growth_kib() as f64,
+        "KiB",
+        4.0 * 1024.0,
+    )?;
     Ok(good)
 }
 
