@@ -13,7 +13,7 @@
 //! ```text
 //! opportunity(record, …, out)*  ad_event(record, …, out)*
 //! answered(ended, …, out)*  handle_timeout(…, out)*  pushed(id, …, out)*
-//!   after each: make out.take_calls(), at once
+//!   after each: make out.take_calls(), at once; settings.read(answer) as it comes
 //!   → changes(out) → produce out, send offsets of both inputs, each up to
 //!     lowest_unfinished_offset(input)
 //!   → committed: commit(pushes), publish them
@@ -24,6 +24,7 @@
 extern crate alloc;
 
 mod adapter;
+mod answered;
 mod ask;
 mod call;
 mod counts;
@@ -49,6 +50,7 @@ mod slot;
 mod state;
 
 pub use adapter::{ParametersAdapter, ParametersConfig, ParametersError};
+pub use answered::Answered;
 pub use ask::Ask;
 pub use call::{Adapter, Answer, Method, Request, Response, Unaskable, Unreadable};
 pub use counts::{AggregatorCounts, Counts};

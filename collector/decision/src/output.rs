@@ -26,6 +26,9 @@ pub struct Call {
     pub request: Request,
     /// Give up after this long.
     pub deadline_ms: u32,
+    /// Of the slot that it is asked for, in ms: to read the answer by
+    /// ([`Settings::read`](crate::Settings::read)).
+    pub slot_duration_ms: u32,
 }
 
 /// Records to produce, and calls. Keep one and [`clear`](Self::clear) it: its

@@ -11,7 +11,7 @@ use prost::Message as _;
 use returnpath_shared::wire::Stage;
 
 use crate::{
-    call::Answer,
+    answered::Answered,
     counts::Counts,
     device::{Device, Known, has_ad, has_stage},
     gates::{CallId, Gates},
@@ -33,7 +33,6 @@ mod deciding;
 
 use asking::{Asking, PartState};
 use closing::Closing;
-use deciding::Came;
 
 /// Where a partition keeps a device.
 type DeviceIndex = usize;
@@ -55,8 +54,8 @@ pub struct Lent<'a> {
 pub struct Ended {
     /// Which.
     pub call: CallId,
-    /// What came of it.
-    pub answer: Answer,
+    /// What came of it: see [`Settings::read`].
+    pub answered: Answered,
     /// When the request was begun to be sent, by the monotonic clock.
     pub sent_us: u64,
     /// When the answer was whole, or given up, likewise.
@@ -228,17 +227,12 @@ impl Partition {
     pub fn answered(&mut self, ended: Ended, mut lent: Lent<'_>, out: &mut Output) {
         let Ended {
             call,
-            answer,
+            answered,
             sent_us,
             ended_us,
         } = ended;
-        let settings = Arc::clone(&self.settings);
-        let Some(aggregator) = settings.aggregators.get(call.aggregator) else {
-            return;
-        };
-        let came = Came::of(&answer, aggregator);
         let now_us = lent.now.monotonic_us;
-        lent.gates.end(call, Some(came.health()), now_us);
+        lent.gates.end(call, Some(answered.health()), now_us);
         let Some((number, place)) = self.calls.remove(&call.number) else {
             return;
         };
@@ -254,7 +248,7 @@ impl Partition {
             part.record.asked_after_us = sent_us.saturating_sub(asking.taken_us);
             part.record.latency_us = ended_us.saturating_sub(sent_us);
             asking.waiting.end(ended_us);
-            came.record(slot, call.aggregator, &settings);
+            part.answered(answered);
         }
         self.proceed(asking, &mut lent, out);
     }

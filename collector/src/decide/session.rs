@@ -166,12 +166,13 @@ impl<A: Aggregators, B: Boxes> Deciding<A, B> {
             return;
         }
         let aggregators = Arc::clone(&self.aggregators);
+        let settings = Arc::clone(&self.settings);
         let letterbox = self.letterbox.for_answers();
         let clock = self.clock;
         // Only the first crosses over to the runtime: each time wakes it.
         self.runtime.spawn(async move {
             for call in calls {
-                let ended = ask(Arc::clone(&aggregators), call, clock);
+                let ended = ask(Arc::clone(&aggregators), Arc::clone(&settings), call, clock);
                 let letterbox = letterbox.clone();
                 tokio::spawn(async move { letterbox.answered(partition, ended.await) });
             }
@@ -204,18 +205,24 @@ impl<A: Aggregators, B: Boxes> Deciding<A, B> {
     }
 }
 
-/// Makes one call, to its end.
-async fn ask<A: Aggregators>(aggregators: Arc<A>, call: Call, clock: Clock) -> Ended {
+/// Makes one call, to its end, and reads what came of it.
+async fn ask<A: Aggregators>(
+    aggregators: Arc<A>,
+    settings: Arc<Settings>,
+    call: Call,
+    clock: Clock,
+) -> Ended {
     let deadline = Duration::from_millis(call.deadline_ms.into());
     let sent_us = clock.now_us();
     let answer = aggregators
         .call(call.id.aggregator, call.request, deadline)
         .await;
+    let ended_us = clock.now_us();
     Ended {
         call: call.id,
-        answer,
+        answered: settings.read(call.id, call.slot_duration_ms, &answer),
         sent_us,
-        ended_us: clock.now_us(),
+        ended_us,
     }
 }
 

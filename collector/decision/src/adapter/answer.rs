@@ -12,7 +12,7 @@ use returnpath_shared::wire::{Offer, OfferFault, OfferRecord};
 
 use super::{
     ParametersError,
-    config::{OfferConfig, ResponseConfig, TextPlace},
+    config::{OFFER_PARTS, OfferConfig, ResponseConfig, TextPlace},
     document::{Kind, Node},
     pointer::Pointer,
     wrong,
@@ -24,7 +24,12 @@ use crate::{
 
 /// How answers are read.
 #[derive(Clone, Debug)]
-pub(super) struct AnswerReader(ResponseConfig);
+pub(super) struct AnswerReader {
+    config: ResponseConfig,
+    /// The first steps from an offer to its parts, each once: so all of them
+    /// are found in one reading of the offer.
+    first_steps: Vec<String>,
+}
 
 impl AnswerReader {
     pub(super) fn new(config: ResponseConfig) -> Result<Self, ParametersError> {
@@ -44,16 +49,29 @@ impl AnswerReader {
             let expected = "other statuses than offer_statuses";
             return Err(wrong("response.no_bid_statuses", expected));
         }
-        Ok(Self(config))
+        let mut first_steps: Vec<String> = Vec::new();
+        for step in config.offer.pointers().filter_map(|at| at.steps().first()) {
+            if !first_steps.contains(step) {
+                first_steps.push(step.clone());
+            }
+        }
+        Ok(Self {
+            config,
+            first_steps,
+        })
     }
 
     pub(super) fn read(&self, response: &Response) -> Result<Vec<OfferRecord>, Unreadable> {
         let status = response.status;
-        if self.0.no_bid_statuses.contains(&status) {
+        if self.config.no_bid_statuses.contains(&status) {
             return Ok(Vec::new());
         }
-        if !self.0.offer_statuses.contains(&status) {
-            let known = self.0.offer_statuses.iter().chain(&self.0.no_bid_statuses);
+        if !self.config.offer_statuses.contains(&status) {
+            let known = self
+                .config
+                .offer_statuses
+                .iter()
+                .chain(&self.config.no_bid_statuses);
             let known: Vec<String> = known.map(ToString::to_string).collect();
             let expected = known.join(" or ");
             return Err(Unreadable::Status { status, expected });
@@ -65,7 +83,7 @@ impl AnswerReader {
     }
 
     fn offers(&self, root: Node<'_>) -> Result<Vec<OfferRecord>, Unreadable> {
-        let pointer = &self.0.offers;
+        let pointer = &self.config.offers;
         let place = match pointer.steps() {
             [] => "body".to_owned(),
             _ => pointer.to_string(),
@@ -74,8 +92,8 @@ impl AnswerReader {
         if !matches!(root.kind(), Kind::Object | Kind::List | Kind::Null) {
             return Err(unreadable("body", expected));
         }
-        let Some(offers) = root.at(pointer) else {
-            return match self.0.absent_is_no_bid {
+        let Some(offers) = root.at(pointer.steps()) else {
+            return match self.config.absent_is_no_bid {
                 true => Ok(Vec::new()),
                 false => Err(unreadable(&place, expected)),
             };
@@ -96,9 +114,13 @@ impl AnswerReader {
 
     /// One offer, with all of it that can be read.
     fn offer(&self, node: Node<'_>, place: &str) -> OfferRecord {
-        let config = &self.0.offer;
+        let config = &self.config.offer;
+        let mut found = [None; OFFER_PARTS];
+        node.step(&self.first_steps, &mut found);
         let mut reading = Reading {
             node,
+            first_steps: &self.first_steps,
+            found,
             place,
             fault: None,
         };
@@ -125,11 +147,14 @@ impl AnswerReader {
 /// One offer being read: keeps the first thing that is wrong.
 struct Reading<'a> {
     node: Node<'a>,
+    first_steps: &'a [String],
+    /// What is behind each of them.
+    found: [Option<Node<'a>>; OFFER_PARTS],
     place: &'a str,
     fault: Option<String>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
     fn read(&mut self, config: &OfferConfig) -> Offer {
         let optional = |place: &Option<TextPlace>, reading: &mut Self| match place {
             Some(place) => reading.text(place),
@@ -161,7 +186,7 @@ impl Reading<'_> {
 
     /// A text; whole numbers count as such, for ids.
     fn text(&mut self, place: &TextPlace) -> String {
-        let found = place.pointer.as_ref().and_then(|at| self.node.at(at));
+        let found = place.pointer.as_ref().and_then(|at| self.at(at));
         let text = match found {
             None => Some(String::new()),
             Some(found) => match found.number() {
@@ -189,7 +214,7 @@ impl Reading<'_> {
         expected: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, Nothing> {
-        let found = pointer.and_then(|at| self.node.at(at)).ok_or(Nothing)?;
+        let found = pointer.and_then(|at| self.at(at)).ok_or(Nothing)?;
         let value = match found.number() {
             Some(digits) => read(digits),
             None => found.text().and_then(|text| read(&text)),
@@ -198,6 +223,15 @@ impl Reading<'_> {
             self.fault(pointer, expected);
         }
         Ok(value)
+    }
+
+    /// The value at a pointer of the configuration.
+    fn at(&self, pointer: &Pointer) -> Option<Node<'a>> {
+        let Some((first, rest)) = pointer.steps().split_first() else {
+            return self.node.at(&[]);
+        };
+        let place = self.first_steps.iter().position(|step| step == first)?;
+        self.found[place]?.at(rest)
     }
 
     fn fault(&mut self, pointer: Option<&Pointer>, expected: &str) {

@@ -70,6 +70,31 @@ pub(super) struct OfferConfig {
     pub(super) offer_id: Option<TextPlace>,
 }
 
+/// Parts that an offer has at most: the fields of [`OfferConfig`].
+pub(super) const OFFER_PARTS: usize = 8;
+
+impl OfferConfig {
+    /// Where its parts are read.
+    pub(super) fn pointers(&self) -> impl Iterator<Item = &Pointer> {
+        let Self {
+            creative_id,
+            url,
+            media_type,
+            duration,
+            price,
+            currency,
+            advertiser,
+            offer_id,
+        } = self;
+        let texts = [Some(creative_id), Some(url), Some(media_type)];
+        let optional = [currency, advertiser, offer_id].map(Option::as_ref);
+        let texts = texts.into_iter().chain(optional).flatten();
+        let texts = texts.filter_map(|text| text.pointer.as_ref());
+        let price = price.as_ref().and_then(|price| price.pointer.as_ref());
+        texts.chain(duration.pointer.as_ref()).chain(price)
+    }
+}
+
 impl ParametersConfig {
     /// Names of the secrets that it needs, each once.
     pub fn secrets(&self) -> Vec<&str> {

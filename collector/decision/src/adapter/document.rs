@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::pointer::{Pointer, index};
+use super::pointer::index;
 
 /// One value of a document that is known to be JSON.
 #[derive(Clone, Copy)]
@@ -44,13 +44,26 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The value at `pointer`; `None` where there is nothing, or null.
-    pub(super) fn at(self, pointer: &Pointer) -> Option<Self> {
+    /// The value behind these steps; `None` where there is nothing, or null.
+    pub(super) fn at(self, steps: &[String]) -> Option<Self> {
         let mut node = self;
-        for step in pointer.steps() {
-            node = node.step(step)?;
+        for step in steps {
+            let mut found = [None];
+            node.step(core::slice::from_ref(step), &mut found);
+            node = found[0]?;
         }
         (node.kind() != Kind::Null).then_some(node)
+    }
+
+    /// The values behind one step each, all found in one reading: `found` has
+    /// a place for each of `steps`.
+    pub(super) fn step(self, steps: &[String], found: &mut [Option<Self>]) {
+        if !matches!(self.kind(), Kind::List | Kind::Object) {
+            return;
+        }
+        let mut reader = serde_json::Deserializer::from_str(self.0.get());
+        // What is a value of a document is JSON: nothing can fail here.
+        let _ = Step { steps, found }.deserialize(&mut reader);
     }
 
     /// The digits of a number, as they came.
@@ -76,58 +89,53 @@ impl<'a> Node<'a> {
         let _ = reading.deserialize(&mut reader);
         items
     }
-
-    fn step(self, step: &str) -> Option<Self> {
-        if !matches!(self.kind(), Kind::List | Kind::Object) {
-            return None;
-        }
-        let mut reader = serde_json::Deserializer::from_str(self.0.get());
-        Step(step).deserialize(&mut reader).ok()?
-    }
 }
 
-/// Finds one member of an object, or one item of a list.
-struct Step<'s>(&'s str);
+/// Finds members of an object, or items of a list.
+struct Step<'s, 'f, 'de> {
+    steps: &'s [String],
+    found: &'f mut [Option<Node<'de>>],
+}
 
-impl<'de> DeserializeSeed<'de> for Step<'_> {
-    type Value = Option<Node<'de>>;
+impl<'de> DeserializeSeed<'de> for Step<'_, '_, 'de> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Step<'_> {
-    type Value = Option<Node<'de>>;
+impl<'de> Visitor<'de> for Step<'_, '_, 'de> {
+    type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object or a list")
     }
 
     /// Of members with the same name the last counts, as with most readers.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Name(name)) = map.next_key()? {
-            if name == self.0 {
-                found = Some(Node(map.next_value()?));
-            } else {
-                map.next_value::<IgnoredAny>()?;
+            let mut steps = self.steps.iter().zip(&mut *self.found);
+            match steps.find(|(step, _)| **step == name) {
+                Some((_, place)) => *place = Some(Node(map.next_value()?)),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        let wanted = index(self.0);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let mut position = 0;
         while let Some(item) = list.next_element::<&RawValue>()? {
-            if wanted == Some(position) {
-                found = Some(Node(item));
+            let mut steps = self.steps.iter().zip(&mut *self.found);
+            if let Some((_, place)) = steps.find(|(step, _)| index(step) == Some(position)) {
+                *place = Some(Node(item));
             }
             position += 1;
         }
-        Ok(found)
+        Ok(())
     }
 }
 

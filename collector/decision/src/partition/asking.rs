@@ -9,6 +9,7 @@ use returnpath_shared::wire::{
 
 use super::DeviceIndex;
 use crate::{
+    answered::Answered,
     opportunity::{Read, Slot},
     policy::stands,
 };
@@ -164,6 +165,11 @@ impl Part {
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.record.set_outcome(outcome);
         self.state = PartState::Done;
+    }
+
+    pub(super) fn answered(&mut self, answered: Answered) {
+        let outcome = answered.record(&mut self.record);
+        self.end(outcome);
     }
 }
 

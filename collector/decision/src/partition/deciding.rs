@@ -1,5 +1,5 @@
 //! Decides slots: asks who is to be asked, and turns what was answered into one
-//! decision with its record.
+//! decision with its record. How an answer is read is `answered`'s.
 
 use alloc::{
     string::{String, ToString as _},
@@ -10,7 +10,7 @@ use core::mem;
 use prost::Message as _;
 use returnpath_shared::wire::{
     AggregatorRecord, Choice, Creative, Decided, Decision, Exclusion, NoFill, Offer, OfferFault,
-    OfferRecord, OpenDecision, Outcome, Privacy, SignedDecision,
+    OpenDecision, Privacy, SignedDecision,
 };
 
 use super::{
@@ -19,89 +19,17 @@ use super::{
 };
 use crate::{
     ask::Ask,
-    call::{Answer, Unreadable},
     device::Asked,
     encode::put_decided,
-    gates::Health,
-    limit::{ASKINGS_MAX, DEADLINE_PART_MIN, DETAIL_BYTES_MAX, PUSH_MARGIN_MS},
-    offer::OFFERS_MAX,
+    limit::{ASKINGS_MAX, DEADLINE_PART_MIN, PUSH_MARGIN_MS},
+    offer::bound_detail,
     opportunity::{Read, Slot},
     output::{Call, Output},
     policy::{choose, nothing, stands},
     push::Timing,
-    settings::{Aggregator, Settings, WithoutConsent},
+    settings::WithoutConsent,
     signer::Signer,
 };
-
-/// What came of a call.
-pub(super) struct Came {
-    outcome: Outcome,
-    http_status: u32,
-    detail: String,
-    offers: Vec<OfferRecord>,
-}
-
-impl Came {
-    /// Reads an answer by the adapter of whoever gave it.
-    pub(super) fn of(answer: &Answer, aggregator: &Aggregator) -> Self {
-        let nothing = |outcome, detail: &str| Self {
-            outcome,
-            http_status: 0,
-            detail: cut(detail.into()),
-            offers: Vec::new(),
-        };
-        match answer {
-            Answer::Timeout => nothing(Outcome::Timeout, ""),
-            Answer::Unreachable(why) => nothing(Outcome::Unreachable, why),
-            Answer::TooLarge => nothing(Outcome::TooLarge, ""),
-            Answer::Response(response) => {
-                let read = aggregator.adapter.offers(response);
-                let (outcome, detail, mut offers) = match read {
-                    Ok(offers) if offers.is_empty() => (Outcome::NoBid, String::new(), offers),
-                    Ok(offers) => (Outcome::Offered, String::new(), offers),
-                    Err(why) => (Unreadable::outcome(&why), why.to_string(), Vec::new()),
-                };
-                offers.truncate(OFFERS_MAX);
-                Self {
-                    outcome,
-                    http_status: response.status.into(),
-                    detail: cut(detail),
-                    offers,
-                }
-            }
-        }
-    }
-
-    pub(super) fn health(&self) -> Health {
-        match self.outcome {
-            Outcome::Offered | Outcome::NoBid => Health::Worked,
-            Outcome::Unspecified
-            | Outcome::Timeout
-            | Outcome::Error
-            | Outcome::Unreachable
-            | Outcome::Invalid
-            | Outcome::TooLarge => Health::Failed,
-        }
-    }
-
-    /// Writes it down, with what is thought of its offers.
-    pub(super) fn record(self, slot: &mut SlotAsking, aggregator: usize, settings: &Settings) {
-        // Whether an advertiser is capped is said when the slot is decided.
-        let never = |_: &str| false;
-        let offers = settings.rules.judge(
-            self.offers,
-            slot.slot.duration_ms,
-            &settings.policy,
-            settings.cap.is_some().then_some(&never),
-        );
-        if let Some(part) = slot.parts.get_mut(aggregator) {
-            part.record.http_status = self.http_status;
-            part.record.detail = self.detail;
-            part.record.offers = offers;
-            part.end(self.outcome);
-        }
-    }
-}
 
 impl Partition {
     /// A slot about to be decided.
@@ -283,7 +211,7 @@ impl Partition {
         let request = match request {
             Ok(request) => request,
             Err(why) => {
-                part.record.detail = cut(why.to_string());
+                part.record.detail = bound_detail(why.to_string());
                 return part.exclude(why.exclusion());
             }
         };
@@ -298,6 +226,7 @@ impl Partition {
             id,
             request,
             deadline_ms,
+            slot_duration_ms: slot.slot.duration_ms,
         });
     }
 
@@ -451,10 +380,4 @@ fn sign(
         decision: decision.into(),
         key_id: signer.key_id().into(),
     }
-}
-
-/// Cuts a detail to what a record takes, between characters.
-fn cut(mut detail: String) -> String {
-    detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
-    detail
 }

@@ -412,7 +412,7 @@ impl Running {
         let call = self.calls.remove(place);
         let ended = Ended {
             call: call.id,
-            answer,
+            answered: self.settings.read(call.id, call.slot_duration_ms, &answer),
             sent_us: self.now.monotonic_us,
             ended_us: self.now.monotonic_us,
         };
