@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ring::{
+use aws_lc_rs::{
     digest,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
@@ -55,7 +55,7 @@ impl Purpose {
 }
 
 /// A private key and the name under which the boxes know its public half.
-/// ring keeps the private half where it cannot be wiped: it is gone with the
+/// AWS-LC keeps the private half where it cannot be wiped: it is gone with the
 /// process.
 pub(crate) struct SigningKey {
     pair: Ed25519KeyPair,
@@ -95,7 +95,7 @@ pub enum SigningKeyError {
     Key {
         /// The file.
         path: PathBuf,
-        /// In ring's words.
+        /// In AWS-LC's words.
         reason: String,
     },
 }
@@ -126,7 +126,7 @@ impl SigningKey {
                 path: path.to_owned(),
                 source,
             })?;
-        // openssl writes the private half alone; ring computes the public one.
+        // openssl writes the private half alone; AWS-LC computes the public one.
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der());
         key.zeroize();
         let pair = pair.map_err(|reason| SigningKeyError::Key {
@@ -175,7 +175,7 @@ pub(crate) fn key_id(public_key: &[u8]) -> String {
 mod tests {
     use std::io::Write as _;
 
-    use ring::signature::{ED25519, UnparsedPublicKey};
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
     use super::*;
 

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use ring::hmac;
+use aws_lc_rs::hmac;
 
 use super::secret::Secret;
 use crate::hex::hex;

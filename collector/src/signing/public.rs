@@ -7,7 +7,7 @@ use std::{
 };
 
 use returnpath_shared::TRUSTED_KEYS_MAX;
-use ring::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem, pem::PemObject as _};
 use thiserror::Error;
 

@@ -1,6 +1,6 @@
 //! What one key of the section takes from others, before it is parsed.
 
-use ring::digest;
+use aws_lc_rs::digest;
 use toml::{Table, Value};
 
 use crate::{hex::hex, section::table::lay_over};
