@@ -56,6 +56,9 @@ holds. So what has not come is, batch by batch, one of:
   UNEXPLAINED     the box neither holds nor declares it. May pass while a batch
                   lies in the other lane's topic, or a declaration is on its
                   way; what stays so is lost without a reason
+  forgotten       as UNEXPLAINED, but of what the box declared there, beyond 1,024
+                  ranges and 256 runs of which nothing came, it is not known
+                  any more whether this was among it: rp.health has it
 What merely grows is written every ten minutes; see the time behind 'as of'.
 
 Examples:
@@ -197,6 +200,7 @@ fn is_worth_telling(run: &wire::Completeness) -> bool {
     !run.missing_totals.is_empty()
         || !run.declared.is_empty()
         || run.declared_ranges_forgotten > 0
+        || run.declared_forgotten_last_sequence > 0
         || run.whole_epoch_reason != 0
         || run.unclean_stop
         || run.forgotten_through_sequence > 0

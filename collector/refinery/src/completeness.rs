@@ -9,23 +9,26 @@
 //! when its [`Outlook`] changes, when something is declared, and otherwise
 //! every [`COMPLETENESS_REFRESH_MS`]. The topic is the only copy, as
 //! `rp.devices` is of profiles.
+//!
+//! There is room for so many declarations (`forget.rs`). Of those that are
+//! forgotten it is remembered where they were, so that what is missing there is
+//! told as *forgotten* and never called unexplained.
 
 use alloc::{boxed::Box, vec::Vec};
 
 use returnpath_shared::Epoch;
 
-use crate::{
-    arrivals::Arrivals,
-    limit::{COMPLETENESS_REFRESH_MS, Limits},
-};
+use crate::{arrivals::Arrivals, limit::COMPLETENESS_REFRESH_MS};
 
 mod declaration;
 mod declared;
+mod forget;
 mod missing;
 mod total;
 mod wire;
 
 pub(crate) use declaration::Declaration;
+pub(crate) use forget::Forgotten;
 pub(crate) use wire::{key_epoch, put_key};
 
 pub(crate) use total::Totals;
@@ -64,15 +67,10 @@ pub(crate) struct Outlook {
     has_held: bool,
     /// Something is missing and nothing says why.
     has_unexplained: bool,
+    /// Something is missing, and what may have said why is forgotten.
+    has_forgotten: bool,
     is_ended: bool,
     is_released: bool,
-}
-
-/// What was forgotten to make room.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Forgotten {
-    pub(crate) ranges: u64,
-    pub(crate) epochs: u64,
 }
 
 impl Completeness {
@@ -94,6 +92,21 @@ impl Completeness {
         })
     }
 
+    /// Whether there is no account at all: of a new box, or in a topic that has
+    /// been made anew.
+    pub(crate) fn knows_none(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// Has the accounts written of all that arrivals remember: the topic has been
+    /// made anew. What was declared before nobody knows.
+    pub(crate) fn write_again(&mut self, arrivals: &Arrivals, received_unix_ms: i64) {
+        for epoch in arrivals.epochs() {
+            self.entered(epoch, received_unix_ms).forget_declared(0);
+        }
+        self.write(arrivals.epochs(), arrivals, received_unix_ms);
+    }
+
     /// Has the accounts of these epochs written.
     pub(crate) fn write(
         &mut self,
@@ -103,16 +116,10 @@ impl Completeness {
     ) {
         for epoch in epochs {
             let remembered = arrivals.remembers(epoch);
-            let at = match self.position(epoch) {
-                Ok(at) => at,
-                Err(at) if remembered => {
-                    self.accounts
-                        .insert(at, Account::new(epoch, received_unix_ms));
-                    at
-                }
-                Err(_) => continue,
-            };
-            let account = &mut self.accounts[at];
+            if !remembered && self.account(epoch).is_none() {
+                continue;
+            }
+            let account = self.entered(epoch, received_unix_ms);
             if remembered && !account.has_arrived {
                 account.has_arrived = true;
                 account.first_received_unix_ms = received_unix_ms;
@@ -144,6 +151,7 @@ impl Completeness {
                 let Outlook {
                     has_held,
                     has_unexplained,
+                    has_forgotten: _,
                     is_ended,
                     is_released,
                 } = account.outlook;
@@ -173,98 +181,28 @@ impl Completeness {
         arrivals: &Arrivals,
         received_unix_ms: i64,
     ) {
-        let at = match self.position(epoch) {
-            Ok(at) => at,
-            Err(at) => {
-                self.accounts
-                    .insert(at, Account::new(epoch, received_unix_ms));
-                at
-            }
-        };
-        let account = &mut self.accounts[at];
+        let account = self.entered(epoch, received_unix_ms);
         account.has_arrived |= arrivals.remembers(epoch);
-        let declared = account
-            .declared
-            .get_or_insert_with(|| Box::new(Declared::since(received_unix_ms)));
-        if declared.add(declaration) {
+        let declared = account.declared.get_or_insert_default();
+        if declared.add(declaration, received_unix_ms) {
             account.write(received_unix_ms);
         }
     }
 
-    /// Forgets declarations for which there is no room. Of the epochs of which
-    /// nothing has arrived, first those that the box has released, the oldest
-    /// first; of all ranges first those of which nothing is missing, then the
-    /// lowest of the oldest epoch.
-    pub(crate) fn forget_beyond_bounds(
-        &mut self,
-        arrivals: &Arrivals,
-        received_unix_ms: i64,
-        limits: &Limits,
-    ) -> Forgotten {
-        let mut forgotten = Forgotten::default();
-        forgotten.epochs += self.forget_epochs_beyond_bounds(arrivals, limits);
-        forgotten.ranges += self.forget_ranges_beyond_bounds(arrivals, received_unix_ms, limits);
-        forgotten
-    }
-
-    fn forget_epochs_beyond_bounds(&mut self, arrivals: &Arrivals, limits: &Limits) -> u64 {
-        let declared = self.accounts.iter();
-        let declared = declared.filter(|account| !account.has_arrived).count();
-        let excess = declared.saturating_sub(limits.declared_epochs_max);
-        if excess == 0 {
-            return 0;
-        }
-        let mut forgotten = self.oldest_first(|account| !account.has_arrived);
-        forgotten.sort_by_key(|epoch| !arrivals.tell(*epoch).is_released());
-        forgotten.truncate(excess);
-        self.accounts
-            .retain(|account| account.has_arrived || !forgotten.contains(&account.epoch));
-        excess as u64
-    }
-
-    fn forget_ranges_beyond_bounds(
-        &mut self,
-        arrivals: &Arrivals,
-        received_unix_ms: i64,
-        limits: &Limits,
-    ) -> u64 {
-        let mut excess = self
-            .declared_ranges()
-            .saturating_sub(limits.declared_ranges_max);
-        if excess == 0 {
-            return 0;
-        }
-        let mut forgotten = 0;
-        let oldest = self.oldest_first(|account| account.declared_ranges() > 0);
-        for forget in [Declared::forget_idle, Declared::forget_lowest] {
-            for epoch in &oldest {
-                let Ok(at) = self.position(*epoch) else {
-                    continue;
-                };
-                let account = &mut self.accounts[at];
-                let Some(declared) = &mut account.declared else {
-                    continue;
-                };
-                let ranges = forget(declared, &arrivals.tell(*epoch), excess);
-                if ranges > 0 {
-                    account.write(received_unix_ms);
-                    excess -= ranges;
-                    forgotten += ranges as u64;
+    /// The account of an epoch, perhaps a new one.
+    fn entered(&mut self, epoch: Epoch, received_unix_ms: i64) -> &mut Account {
+        let at = match self.position(epoch) {
+            Ok(at) => at,
+            Err(at) => {
+                let mut account = Account::new(epoch, received_unix_ms);
+                if self.may_have_forgotten(epoch) {
+                    account.forget_declared(0);
                 }
+                self.accounts.insert(at, account);
+                at
             }
-        }
-        forgotten
-    }
-
-    fn declared_ranges(&self) -> usize {
-        self.accounts.iter().map(Account::declared_ranges).sum()
-    }
-
-    fn oldest_first(&self, of: impl Fn(&Account) -> bool) -> Vec<Epoch> {
-        let accounts = self.accounts.iter().filter(|account| of(account));
-        let mut accounts: Vec<&Account> = accounts.collect();
-        accounts.sort_unstable_by_key(|account| (account.first_received_unix_ms, account.epoch));
-        accounts.iter().map(|account| account.epoch).collect()
+        };
+        &mut self.accounts[at]
     }
 
     fn position(&self, epoch: Epoch) -> Result<usize, usize> {
@@ -291,10 +229,10 @@ impl Account {
         self.as_of_unix_ms = self.as_of_unix_ms.max(received_unix_ms);
     }
 
-    fn declared_ranges(&self) -> usize {
-        self.declared
-            .as_ref()
-            .map_or(0, |declared| declared.ranges.len())
+    /// Whatever was declared of the epoch is forgotten, and everything on this
+    /// many runs of its queue file.
+    fn forget_declared(&mut self, runs: u32) {
+        self.declared = Some(Box::new(Declared::forgotten(runs)));
     }
 }
 

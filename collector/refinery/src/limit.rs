@@ -66,7 +66,8 @@ pub const WAITING_RECORDS_PER_DEVICE_MAX: usize = 64;
 /// (`RETIRED`) and not refined again: more than a box can lose while a message
 /// is on its way; 2 KiB, and only of boxes that lost more than
 /// [`INCARNATIONS_MAX`]. The oldest is forgotten first; what comes of it after
-/// that is taken as new.
+/// that is taken as new. Also the queue files of which it is remembered that
+/// declarations were forgotten, for the same reason; 42 KiB.
 pub const FORGOTTEN_INCARNATIONS_MAX: usize = 240;
 
 /// Epochs of one box of which it may still hold batches. A box that was
@@ -99,13 +100,16 @@ pub const RELEASED_HOLES_MAX: usize = 32;
 /// because they were declared: as many unclean stops as an agent tells of after
 /// one start. It tells of an epoch piece by piece, and may still send batches of
 /// it. Those that the box has released are forgotten first, then the oldest;
-/// what they declared stands in `rp.health`.
+/// what they declared stands in `rp.health`. Up to which start that was is
+/// remembered of each queue file, of [`FORGOTTEN_INCARNATIONS_MAX`] at most:
+/// nothing missing of a run up to it is called unexplained.
 pub const DECLARED_EPOCHS_MAX: usize = 256;
 
 /// Ranges of batches remembered per box as declared lost: a ledger as full as
-/// an agent lets it become, whatever order its rows come in; 40 KiB. Those of
-/// which nothing is missing are forgotten first, then of the oldest epoch the
-/// lowest: where something is missing there, it is no longer said why.
+/// an agent lets it become, whatever order its rows come in; 48 KiB. Those of
+/// which nothing is missing are forgotten first, then those of epochs whose
+/// arrivals are forgotten, then of the oldest epoch the lowest: where something
+/// is missing there, it is no longer said why, but that this was forgotten.
 pub const DECLARED_RANGES_MAX: usize = returnpath_shared::LEDGER_ROWS_MAX;
 
 /// Missing ranges listed in one record of `rp.completeness`: more than a person

@@ -96,13 +96,7 @@ fn print_run(out: &mut impl Write, run: &wire::Completeness) -> io::Result<()> {
         let events = plural(range.event_count, "event");
         writeln!(out, "    {what} {sequences}: {events}, {why}")?;
     }
-    if run.declared_ranges_forgotten > 0 {
-        let count = run.declared_ranges_forgotten;
-        writeln!(
-            out,
-            "    … and {count} declared before, no longer remembered"
-        )?;
-    }
+    print_forgotten(out, run)?;
     if run.whole_epoch_reason != 0 {
         let why = reason(run.whole_epoch_reason());
         writeln!(out, "    declared lost as far as it is missing: {why}")?;
@@ -112,6 +106,41 @@ fn print_run(out: &mut impl Write, run: &wire::Completeness) -> io::Result<()> {
             out,
             "    ended without a clean stop; batch {} and event {} were the last known to be durable",
             run.last_known_sequence, run.last_known_ordinal
+        )?;
+    }
+    Ok(())
+}
+
+/// What was declared of a run and is no longer remembered.
+fn print_forgotten(out: &mut impl Write, run: &wire::Completeness) -> io::Result<()> {
+    if run.declared_ranges_forgotten > 0 {
+        let count = run.declared_ranges_forgotten;
+        writeln!(
+            out,
+            "    … and {count} declared before, no longer remembered"
+        )?;
+    }
+    let (first, last) = (
+        run.declared_forgotten_first_sequence,
+        run.declared_forgotten_last_sequence,
+    );
+    if last == u64::MAX {
+        writeln!(
+            out,
+            "    whether more was declared of it is no longer remembered"
+        )?;
+    } else if last > 0 {
+        let sequences = batches(first, last);
+        writeln!(
+            out,
+            "    which of {sequences} were declared is no longer remembered"
+        )?;
+    }
+    if run.declared_runs_forgotten > 0 {
+        let runs = plural(run.declared_runs_forgotten.into(), "run");
+        writeln!(
+            out,
+            "    of {runs} of its queue file up to this one, what was declared is no longer remembered"
         )?;
     }
     Ok(())
@@ -137,7 +166,9 @@ impl Sums {
         }
         let is_open = |total: &wire::MissingTotal| match total.missing() {
             Missing::Declared | Missing::UncleanStop | Missing::Rejected => false,
-            Missing::Held | Missing::Unexplained | Missing::Unspecified => true,
+            Missing::Held | Missing::Unexplained | Missing::Forgotten | Missing::Unspecified => {
+                true
+            }
         };
         let is_complete =
             !run.missing_totals.iter().any(is_open) && run.forgotten_through_sequence == 0;
@@ -223,6 +254,7 @@ fn cause(missing: Missing, why: DropReason) -> String {
     match missing {
         Missing::Held => "may still come: the box may hold it".into(),
         Missing::Unexplained => "UNEXPLAINED: the box neither holds nor declares it".into(),
+        Missing::Forgotten => "perhaps declared: what was declared there is forgotten".into(),
         Missing::Declared => format!("declared: {}", reason(why)),
         Missing::UncleanStop => "lost with the power, was only accepted".into(),
         Missing::Rejected => "came when there was no room to remember it: in rp.rejected".into(),
@@ -302,6 +334,38 @@ mod tests {
         let mut out = Vec::new();
         print(&mut out, runs.iter(), 5).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_longer_remembered_is_told() {
+        let some = wire::Completeness {
+            declared_ranges_forgotten: 3,
+            declared_forgotten_first_sequence: 2,
+            declared_forgotten_last_sequence: 5,
+            ..run(vec![missing(2, 5, 8, Missing::Forgotten)])
+        };
+        let all = wire::Completeness {
+            highest_sequence: 0,
+            declared_forgotten_first_sequence: 1,
+            declared_forgotten_last_sequence: u64::MAX,
+            declared_runs_forgotten: 9,
+            ..run(vec![])
+        };
+        let expected = "\
+box-1  model stb-4k, firmware 7.2\\u{7}
+  run 00000000000000ff.3: running
+    arrived through batch 20, event 41, as of 2027-01-15 08:01:00.000
+    missing batches 2 to 5: 4 batches, 8 events, perhaps declared: what was declared there is forgotten, since 2027-01-15 08:00:00.000
+    … and 3 declared before, no longer remembered
+    which of batches 2 to 5 were declared is no longer remembered
+  run 00000000000000ff.3: running
+    nothing arrived, as of 2027-01-15 08:01:00.000
+    whether more was declared of it is no longer remembered
+    of 9 runs of its queue file up to this one, what was declared is no longer remembered
+2 runs told of 1 box, 1 complete but for what was declared; 5 more complete
+missing, perhaps declared: what was declared there is forgotten: 4 batches, 8 events
+";
+        assert_eq!(printed(&[some, all]), expected);
     }
 
     #[test]

@@ -148,6 +148,7 @@ fn cause(missing: Missing) -> &'static str {
     match missing {
         Missing::Held => "held",
         Missing::Unexplained => "unexplained",
+        Missing::Forgotten => "forgotten",
         Missing::UncleanStop => "unclean_stop",
         Missing::Rejected => "rejected",
         Missing::Declared(reason) => match DropReason::try_from(reason) {
@@ -328,6 +329,12 @@ mod tests {
         }
         drop(of_partition);
         assert!(!scraped(&completeness).contains("firmware"));
+    }
+
+    #[test]
+    fn what_may_have_been_declared_is_a_cause_of_its_own() {
+        assert_eq!(cause(Missing::Unexplained), "unexplained");
+        assert_eq!(cause(Missing::Forgotten), "forgotten");
     }
 
     #[test]

@@ -71,6 +71,15 @@ impl Arrivals {
             .is_some_and(|known| known.epoch(epoch.start).is_some())
     }
 
+    /// Whether what arrived of an epoch is forgotten for good: what comes of it
+    /// is rejected.
+    pub(crate) fn has_forgotten(&self, epoch: Epoch) -> bool {
+        match self.known(epoch.incarnation) {
+            Some(known) => epoch.start < known.forgotten_below_start,
+            None => self.forgotten.contains(&epoch.incarnation),
+        }
+    }
+
     /// Every epoch of which something has arrived, those of one incarnation by
     /// their start.
     pub(crate) fn epochs(&self) -> impl Iterator<Item = Epoch> {

@@ -1,42 +1,26 @@
 //! What a box has declared lost of one epoch, and what was turned away of it at
-//! a bound. A declaration may come twice,
-//! and may grow; nothing of it is taken back.
+//! a bound. A declaration may come twice, and may grow; nothing of it is taken
+//! back, but there is room for so many, and it is remembered where others were.
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
 use super::Declaration;
-use crate::arrivals::Told;
+
+mod dropped;
+
+pub(super) use dropped::{Dropped, Range, Stretch};
 
 /// Everything declared of one epoch.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Declared {
-    /// Ascending; they do not overlap.
-    pub(super) ranges: Vec<Range>,
-    /// How many ranges were forgotten to make room.
-    pub(super) ranges_forgotten: u32,
+    pub(super) dropped: Option<Box<Dropped>>,
     /// Number of the reason for which all that is missing was declared lost;
     /// 0 when it was not.
     pub(super) whole_epoch_reason: i32,
     pub(super) unclean: Option<Unclean>,
-    /// When the bridge took the first declaration.
+    /// When the bridge took the first declaration that is remembered; 0 where
+    /// all of them are forgotten.
     pub(super) since_unix_ms: i64,
-}
-
-/// Consecutive batches that were dropped for one reason.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Range {
-    /// Sequences, both ends included.
-    pub(super) first: u64,
-    pub(super) last: u64,
-    /// Ordinals, both ends included.
-    pub(super) first_ordinal: u64,
-    pub(super) last_ordinal: u64,
-    /// Enum numbers, perhaps of a later version.
-    pub(super) reason: i32,
-    pub(super) refusal: i32,
-    /// Not 0: refine rejected them at a bound for this reason, and the box
-    /// declares nothing.
-    pub(super) rejection: i32,
 }
 
 /// An end without a clean stop: what was durable then.
@@ -47,17 +31,27 @@ pub(crate) struct Unclean {
 }
 
 impl Declared {
-    pub(super) fn since(received_unix_ms: i64) -> Self {
+    /// Whatever was declared of the epoch is forgotten, and so is everything on
+    /// this many runs of its queue file.
+    pub(super) fn forgotten(runs: u32) -> Self {
+        let dropped = Dropped {
+            forgotten_within: Some(Stretch::ALL),
+            runs_forgotten: runs,
+            ..Dropped::default()
+        };
         Self {
-            since_unix_ms: received_unix_ms,
+            dropped: Some(Box::new(dropped)),
             ..Self::default()
         }
     }
 
     /// Takes a declaration; says whether it was news.
-    pub(super) fn add(&mut self, declaration: Declaration) -> bool {
+    pub(super) fn add(&mut self, declaration: Declaration, received_unix_ms: i64) -> bool {
+        if self.since_unix_ms == 0 {
+            self.since_unix_ms = received_unix_ms;
+        }
         match declaration {
-            Declaration::Dropped(range) => self.add_range(range),
+            Declaration::Dropped(range) => self.dropped.get_or_insert_default().add(range),
             Declaration::WholeEpoch(reason) => {
                 core::mem::replace(&mut self.whole_epoch_reason, reason) != reason
             }
@@ -72,124 +66,53 @@ impl Declared {
         }
     }
 
-    /// Joins a range with those that it overlaps, and with those of its reason
-    /// that it touches.
-    fn add_range(&mut self, mut range: Range) -> bool {
-        // Those that overlap it or touch it stand side by side.
-        let from = self
-            .ranges
-            .partition_point(|known| known.last.saturating_add(1) < range.first);
-        let beside = self.ranges[from..]
-            .iter()
-            .take_while(|known| known.first <= range.last.saturating_add(1))
-            .count();
-        let beside = from..from + beside;
-        if self.ranges[beside.clone()]
-            .iter()
-            .any(|known| known.says_all_of(&range))
-        {
-            return false;
-        }
-        let mut apart = Vec::new();
-        for known in self.ranges.drain(beside) {
-            if known.overlaps(&range) || known.continues(&range) {
-                range.first = range.first.min(known.first);
-                range.last = range.last.max(known.last);
-                range.first_ordinal = range.first_ordinal.min(known.first_ordinal);
-                range.last_ordinal = range.last_ordinal.max(known.last_ordinal);
-            } else {
-                apart.push(known);
-            }
-        }
-        apart.push(range);
-        apart.sort_unstable_by_key(|range| range.first);
-        self.ranges.splice(from..from, apart);
-        true
+    /// Whether nothing that was declared is remembered.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.ranges().is_empty() && self.whole_epoch_reason == 0 && self.unclean.is_none()
     }
 
-    /// Forgets up to `ranges_max` ranges of which nothing is missing: all of
-    /// them arrived, or nobody remembers whether. Says how many.
-    pub(super) fn forget_idle(&mut self, told: &Told<'_>, ranges_max: usize) -> usize {
-        let mut holes = told.holes().peekable();
-        let mut forgotten = 0;
-        self.ranges.retain(|range| {
-            while holes.next_if(|hole| hole.last < range.first).is_some() {}
-            let is_needed = range.last > told.highest_sequence()
-                || holes.peek().is_some_and(|hole| hole.first <= range.last);
-            if is_needed || forgotten == ranges_max {
-                return true;
-            }
-            forgotten += 1;
-            false
-        });
-        self.count_forgotten(forgotten)
+    pub(super) fn ranges(&self) -> &[Range] {
+        self.dropped.as_ref().map_or(&[], |dropped| &dropped.ranges)
     }
 
-    /// Forgets up to `ranges_max` ranges, the lowest. Says how many.
-    pub(super) fn forget_lowest(&mut self, _told: &Told<'_>, ranges_max: usize) -> usize {
-        let forgotten = ranges_max.min(self.ranges.len());
-        self.ranges.drain(..forgotten);
-        self.count_forgotten(forgotten)
+    /// Between which batches ranges were forgotten that something may be
+    /// missing of.
+    pub(super) fn forgotten_within(&self) -> Option<Stretch> {
+        self.dropped.as_ref()?.forgotten_within
     }
 
-    fn count_forgotten(&mut self, ranges: usize) -> usize {
-        let count = u32::try_from(ranges).unwrap_or(u32::MAX);
-        self.ranges_forgotten = self.ranges_forgotten.saturating_add(count);
-        ranges
+    /// Of how many runs of the queue file, up to this one, everything declared
+    /// was forgotten.
+    pub(super) fn runs_forgotten(&self) -> u32 {
+        self.dropped
+            .as_ref()
+            .map_or(0, |dropped| dropped.runs_forgotten)
     }
 
     /// The highest sequence that must have been built, by what was declared.
     pub(super) fn known_through(&self) -> u64 {
-        let declared = self.ranges.last().map_or(0, |range| range.last);
+        let declared = self.ranges().last().map_or(0, |range| range.last);
+        let forgotten = self
+            .forgotten_within()
+            .filter(|within| *within != Stretch::ALL)
+            .map_or(0, |within| within.last);
         let durable = self
             .unclean
             .map_or(0, |unclean| unclean.last_known_sequence);
-        declared.max(durable)
+        declared.max(forgotten).max(durable)
     }
 
-    /// The ordinal with which [`known_through`](Self::known_through) ends.
+    /// The ordinal with which [`known_through`](Self::known_through) ends; 0
+    /// where it is not known.
     pub(super) fn known_through_ordinal(&self) -> u64 {
         let through = self.known_through();
-        match (self.ranges.last(), self.unclean) {
+        match (self.ranges().last(), self.unclean) {
             (Some(range), _) if range.last == through => range.last_ordinal,
-            (_, Some(unclean)) => unclean.last_known_ordinal,
-            (_, None) => 0,
+            (_, Some(unclean)) if unclean.last_known_sequence == through => {
+                unclean.last_known_ordinal
+            }
+            (_, _) => 0,
         }
-    }
-}
-
-impl Range {
-    /// As many as it declares; at least 1, and no more than a number holds.
-    pub(super) fn event_count(&self) -> u64 {
-        (self.last_ordinal - self.first_ordinal).saturating_add(1)
-    }
-
-    fn says_all_of(&self, other: &Self) -> bool {
-        self.first <= other.first
-            && self.last >= other.last
-            && self.first_ordinal <= other.first_ordinal
-            && self.last_ordinal >= other.last_ordinal
-            && self.has_reason_of(other)
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
-
-    /// One begins where the other ends, and both have one reason.
-    fn continues(&self, other: &Self) -> bool {
-        let touches = |low: &Self, high: &Self| {
-            low.last
-                .checked_add(1)
-                .is_some_and(|next| next == high.first)
-        };
-        self.has_reason_of(other) && (touches(self, other) || touches(other, self))
-    }
-
-    fn has_reason_of(&self, other: &Self) -> bool {
-        self.reason == other.reason
-            && self.refusal == other.refusal
-            && self.rejection == other.rejection
     }
 }
 
@@ -197,58 +120,54 @@ impl Range {
 mod tests {
     use super::*;
 
-    /// Batch n carries the ordinals from 10 n - 9 to 10 n.
-    fn range(first: u64, last: u64, reason: i32) -> Range {
-        Range {
+    fn stop(ordinal: u64, sequence: u64) -> Declaration {
+        Declaration::UncleanStop(Unclean {
+            last_known_ordinal: ordinal,
+            last_known_sequence: sequence,
+        })
+    }
+
+    fn drop(first: u64, last: u64) -> Declaration {
+        Declaration::Dropped(Range {
             first,
             last,
             first_ordinal: 10 * first - 9,
             last_ordinal: 10 * last,
-            reason,
+            reason: 1,
             refusal: 0,
             rejection: 0,
-        }
-    }
-
-    fn after(ranges: &[Range]) -> Vec<Range> {
-        let mut declared = Declared::default();
-        for range in ranges {
-            assert!(declared.add(Declaration::Dropped(*range)), "{range:?}");
-            assert!(!declared.add(Declaration::Dropped(*range)), "{range:?}");
-        }
-        declared.ranges
-    }
-
-    #[test]
-    fn declarations_that_grow_or_continue_become_one() {
-        let one = [range(1, 9, 1)];
-        assert_eq!(after(&[range(1, 3, 1), range(1, 9, 1)]), one);
-        assert_eq!(after(&[range(1, 3, 1), range(4, 9, 1)]), one);
-        assert_eq!(
-            after(&[range(7, 9, 1), range(1, 2, 1), range(3, 6, 1)]),
-            one
-        );
-        assert_eq!(after(&one)[0].event_count(), 90);
-        let two = [range(1, 3, 1), range(4, 9, 2)];
-        assert_eq!(after(&[two[1], two[0]]), two);
+        })
     }
 
     #[test]
     fn the_lowest_of_unclean_stops_holds() {
-        let stop = |ordinal, sequence| {
-            Declaration::UncleanStop(Unclean {
-                last_known_ordinal: ordinal,
-                last_known_sequence: sequence,
-            })
-        };
         let mut declared = Declared::default();
-        assert!(declared.add(stop(50, 5)));
-        assert!(!declared.add(stop(60, 6)));
-        assert!(declared.add(stop(40, 4)));
+        assert!(declared.add(stop(50, 5), 1));
+        assert!(!declared.add(stop(60, 6), 2));
+        assert!(declared.add(stop(40, 4), 3));
+        assert_eq!(declared.since_unix_ms, 1);
         assert_eq!(declared.known_through(), 4);
         assert_eq!(declared.known_through_ordinal(), 40);
-        declared.add(Declaration::Dropped(range(7, 9, 1)));
+        declared.add(drop(7, 9), 4);
         assert_eq!(declared.known_through(), 9);
         assert_eq!(declared.known_through_ordinal(), 90);
+    }
+
+    #[test]
+    fn what_is_forgotten_was_built_all_the_same() {
+        let mut declared = Declared::default();
+        declared.add(stop(30, 3), 1);
+        declared.add(drop(7, 9), 1);
+        declared.dropped.as_mut().unwrap().forget_lowest(1);
+        assert_eq!(declared.known_through(), 9);
+        assert_eq!(declared.known_through_ordinal(), 0);
+        // Where nobody knows what was, nothing is known to have been built.
+        assert_eq!(Declared::forgotten(1).known_through(), 0);
+    }
+
+    #[test]
+    fn what_a_run_declares_is_small_where_nothing_was_dropped() {
+        // A box that loses its power has as many as runs that are remembered.
+        assert!(size_of::<Declared>() <= 48, "{}", size_of::<Declared>());
     }
 }

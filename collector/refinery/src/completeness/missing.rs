@@ -47,12 +47,14 @@ impl Account {
         let mut outlook = Outlook {
             has_held: false,
             has_unexplained: false,
+            has_forgotten: false,
             is_ended: told.is_ended,
             is_released: told.is_released(),
         };
         self.each_missing(told, &mut |range| match range.missing {
             Missing::Held => outlook.has_held = true,
             Missing::Unexplained => outlook.has_unexplained = true,
+            Missing::Forgotten => outlook.has_forgotten = true,
             Missing::Declared(_) | Missing::UncleanStop | Missing::Rejected => {}
         });
         outlook
@@ -78,7 +80,7 @@ fn split(hole: &Hole, told: &Told<'_>, declared: Option<&Declared>, put: &mut dy
         missing: Missing::Unexplained,
         since_unix_ms: hole.since_unix_ms,
     };
-    let ranges = declared.map_or(&[][..], |declared| &declared.ranges);
+    let ranges = declared.map_or(&[][..], Declared::ranges);
     let from = ranges.partition_point(|range| range.last < rest.first);
     for range in &ranges[from..] {
         if range.first > rest.last {
@@ -141,15 +143,38 @@ fn split_undeclared(
         .and_then(|declared| declared.unclean)
         .map_or(u64::MAX, |unclean| unclean.last_known_sequence);
     let (lost, held) = range.cut_after(told.released_through());
-    let (unexplained, died) = match lost {
-        Some(lost) => lost.cut_after(durable_through),
-        None => (None, None),
+    if let Some(lost) = lost {
+        let (durable, died) = lost.cut_after(durable_through);
+        if let Some(durable) = durable {
+            split_unexplained(durable, declared, put);
+        }
+        put_all([(died, Missing::UncleanStop)], put);
+    }
+    put_all([(held, Missing::Held)], put);
+}
+
+/// Splits what nothing explains by whether something may have explained it that
+/// is forgotten.
+fn split_unexplained(range: Range, declared: Option<&Declared>, put: &mut dyn FnMut(Range)) {
+    let Some(within) = declared.and_then(Declared::forgotten_within) else {
+        put_all([(Some(range), Missing::Unexplained)], put);
+        return;
     };
-    for (part, missing) in [
-        (unexplained, Missing::Unexplained),
-        (died, Missing::UncleanStop),
-        (held, Missing::Held),
-    ] {
+    let (below, rest) = range.cut_after(within.first - 1);
+    let (forgotten, beyond) = rest.map_or((None, None), |rest| rest.cut_after(within.last));
+    let parts = [
+        (below, Missing::Unexplained),
+        (forgotten, Missing::Forgotten),
+        (beyond, Missing::Unexplained),
+    ];
+    put_all(parts, put);
+}
+
+fn put_all<const PARTS: usize>(
+    parts: [(Option<Range>, Missing); PARTS],
+    put: &mut dyn FnMut(Range),
+) {
+    for (part, missing) in parts {
         if let Some(part) = part {
             put(Range { missing, ..part });
         }

@@ -9,6 +9,9 @@ pub enum Missing {
     Held,
     /// Released, not arrived, and nothing declares it.
     Unexplained,
+    /// Likewise, but something was declared there, or of the whole run, that is
+    /// forgotten: perhaps this.
+    Forgotten,
     /// Declared as dropped, for the [`DropReason`] of this number.
     Declared(i32),
     /// Was only accepted when the agent ended without a clean stop.
@@ -76,6 +79,7 @@ const REASONS: usize = DropReason::Refused as usize + 1;
 pub(crate) struct Totals {
     held: Total,
     unexplained: Total,
+    forgotten: Total,
     unclean_stop: Total,
     rejected: Total,
     /// By number of the reason.
@@ -101,7 +105,7 @@ impl Totals {
 
     /// Nothing is missing that is not declared.
     pub(crate) fn is_complete(&self) -> bool {
-        self.held == Total::default() && self.unexplained == Total::default()
+        [self.held, self.unexplained, self.forgotten] == [Total::default(); 3]
     }
 
     /// None that is empty.
@@ -110,6 +114,7 @@ impl Totals {
         [
             (Missing::Held, self.held),
             (Missing::Unexplained, self.unexplained),
+            (Missing::Forgotten, self.forgotten),
             (Missing::UncleanStop, self.unclean_stop),
             (Missing::Rejected, self.rejected),
         ]
@@ -122,6 +127,7 @@ impl Totals {
         match missing {
             Missing::Held => &mut self.held,
             Missing::Unexplained => &mut self.unexplained,
+            Missing::Forgotten => &mut self.forgotten,
             Missing::UncleanStop => &mut self.unclean_stop,
             Missing::Rejected => &mut self.rejected,
             Missing::Declared(reason) => {
@@ -138,6 +144,7 @@ impl Missing {
         match self {
             Self::Held => (wire::Missing::Held, 0),
             Self::Unexplained => (wire::Missing::Unexplained, 0),
+            Self::Forgotten => (wire::Missing::Forgotten, 0),
             Self::UncleanStop => (wire::Missing::UncleanStop, 0),
             Self::Rejected => (wire::Missing::Rejected, 0),
             Self::Declared(reason) => (wire::Missing::Declared, reason),

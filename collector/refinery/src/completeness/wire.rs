@@ -3,14 +3,11 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt::Write as _, str};
 
-use returnpath_shared::{
-    DeviceId, Epoch,
-    wire::{self, DropReason},
-};
+use returnpath_shared::{DeviceId, Epoch, wire};
 
 use super::{
     Account, Completeness, Outlook,
-    declared::{Declared, Range, Unclean},
+    declared::{Declared, Dropped, Range, Stretch, Unclean},
 };
 use crate::{
     arrivals::{Arrivals, Told},
@@ -133,6 +130,7 @@ impl Account {
             outlook: Outlook {
                 has_held: is_missing(wire::Missing::Held),
                 has_unexplained: is_missing(wire::Missing::Unexplained),
+                has_forgotten: is_missing(wire::Missing::Forgotten),
                 is_ended: record.ended,
                 is_released: record.released,
             },
@@ -143,9 +141,11 @@ impl Account {
 
 impl Declared {
     fn to_wire(&self, record: wire::Completeness) -> wire::Completeness {
+        let record = match &self.dropped {
+            Some(dropped) => dropped.to_wire(record),
+            None => record,
+        };
         wire::Completeness {
-            declared: self.ranges.iter().copied().map(Range::to_wire).collect(),
-            declared_ranges_forgotten: self.ranges_forgotten,
             whole_epoch_reason: self.whole_epoch_reason,
             unclean_stop: self.unclean.is_some(),
             last_known_ordinal: self.unclean.map_or(0, |unclean| unclean.last_known_ordinal),
@@ -158,6 +158,36 @@ impl Declared {
     }
 
     fn from_wire(record: &wire::Completeness) -> Result<Option<Self>, RestoreError> {
+        let dropped = Dropped::from_wire(record)?;
+        let unclean = record.unclean_stop.then_some(Unclean {
+            last_known_ordinal: record.last_known_ordinal,
+            last_known_sequence: record.last_known_sequence,
+        });
+        let declared = Self {
+            dropped: (dropped != Dropped::default()).then(|| Box::new(dropped)),
+            whole_epoch_reason: record.whole_epoch_reason,
+            unclean,
+            since_unix_ms: record.first_declared_unix_ms,
+        };
+        let is_empty = declared.says_nothing() && declared.dropped.is_none();
+        Ok((!is_empty).then_some(declared))
+    }
+}
+
+impl Dropped {
+    fn to_wire(&self, record: wire::Completeness) -> wire::Completeness {
+        let within = self.forgotten_within;
+        wire::Completeness {
+            declared: self.ranges.iter().copied().map(Range::to_wire).collect(),
+            declared_ranges_forgotten: self.ranges_forgotten,
+            declared_forgotten_first_sequence: within.map_or(0, |within| within.first),
+            declared_forgotten_last_sequence: within.map_or(0, |within| within.last),
+            declared_runs_forgotten: self.runs_forgotten,
+            ..record
+        }
+    }
+
+    fn from_wire(record: &wire::Completeness) -> Result<Self, RestoreError> {
         let mut ranges: Vec<Range> = Vec::with_capacity(record.declared.len());
         for range in &record.declared {
             let range = Range::from_wire(range)?;
@@ -169,22 +199,22 @@ impl Declared {
             }
             ranges.push(range);
         }
-        let unclean = record.unclean_stop.then_some(Unclean {
-            last_known_ordinal: record.last_known_ordinal,
-            last_known_sequence: record.last_known_sequence,
-        });
-        let declared = Self {
+        let within = Stretch {
+            first: record.declared_forgotten_first_sequence,
+            last: record.declared_forgotten_last_sequence,
+        };
+        let is_none = (within.first, within.last) == (0, 0);
+        if !is_none && (within.first == 0 || within.last < within.first) {
+            return Err(RestoreError::Rule {
+                field: "declared_forgotten_first_sequence",
+            });
+        }
+        Ok(Self {
             ranges,
             ranges_forgotten: record.declared_ranges_forgotten,
-            whole_epoch_reason: record.whole_epoch_reason,
-            unclean,
-            since_unix_ms: record.first_declared_unix_ms,
-        };
-        let says_nothing = declared.ranges.is_empty()
-            && declared.ranges_forgotten == 0
-            && declared.whole_epoch_reason == DropReason::Unspecified as i32
-            && declared.unclean.is_none();
-        Ok((!says_nothing).then_some(declared))
+            forgotten_within: (!is_none).then_some(within),
+            runs_forgotten: record.declared_runs_forgotten,
+        })
     }
 }
 

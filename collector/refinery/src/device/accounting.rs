@@ -18,9 +18,14 @@ impl Device {
             self.completeness.change().forget_with(arrivals);
         }
         if !outcome.turned.is_empty() {
-            self.completeness
-                .change()
-                .write(outcome.turned, arrivals, received_unix_ms);
+            let completeness = self.completeness.change();
+            if completeness.knows_none() {
+                let mut epochs = arrivals.epochs();
+                if epochs.any(|epoch| !outcome.turned.contains(&epoch)) {
+                    completeness.write_again(arrivals, received_unix_ms);
+                }
+            }
+            completeness.write(outcome.turned, arrivals, received_unix_ms);
         }
         self.review_accounts(received_unix_ms);
     }
@@ -41,11 +46,9 @@ impl Device {
         if !completeness.is_due(epoch, received_unix_ms) {
             return;
         }
-        // Where the topic has been made anew, everything is told again.
-        let knows_none = completeness.accounts().next().is_none();
         let completeness = self.completeness.change();
-        if knows_none {
-            completeness.write(arrivals.epochs(), arrivals, received_unix_ms);
+        if completeness.knows_none() {
+            completeness.write_again(arrivals, received_unix_ms);
         } else {
             completeness.write([epoch], arrivals, received_unix_ms);
         }

@@ -78,6 +78,19 @@ fn ranges(account: &Completeness) -> Vec<(u64, u64, Missing, DropReason, u64)> {
 
 const NONE: DropReason = DropReason::Unspecified;
 
+/// Where declarations are forgotten of a whole epoch.
+const ANYTHING: (u64, u64) = (1, u64::MAX);
+
+/// How many ranges are forgotten, where they were, and how many runs are.
+fn forgotten(account: &Completeness) -> (u32, (u64, u64), u32) {
+    let within = (
+        account.declared_forgotten_first_sequence,
+        account.declared_forgotten_last_sequence,
+    );
+    let ranges = account.declared_ranges_forgotten;
+    (ranges, within, account.declared_runs_forgotten)
+}
+
 #[test]
 fn a_box_that_loses_nothing_costs_a_record_in_ten_minutes() {
     let mut running = Running::new();
@@ -350,10 +363,14 @@ fn beyond_the_bounds_the_oldest_declarations_are_forgotten_and_counted() {
     assert_eq!(counts.declared_epochs_forgotten, 1);
     assert_eq!(counts.declared_ranges_forgotten, 2);
     let told = accounts(&running.changelog, "box-1");
-    assert!(!told.contains_key(&epoch(1, 1)));
+    assert_eq!(
+        forgotten(&told[&epoch(1, 1)]),
+        (0, ANYTHING, 1),
+        "the run itself, and no other"
+    );
     let told = &told[&epoch(1, 2)];
     assert_eq!(told.declared.len(), DECLARED_RANGES_MAX);
-    assert_eq!(told.declared_ranges_forgotten, 2);
+    assert_eq!(forgotten(told), (2, (2, 4), 0));
     assert_eq!(told.declared[0].first_sequence, 6);
     assert_eq!(told.missing.len(), MISSING_RANGES_MAX);
     assert!(told.missing_ranges_beyond > 0);
@@ -388,7 +405,7 @@ fn what_is_declared_of_an_epoch_piece_by_piece_stays_together() {
     let counts = running.commit();
     assert_eq!(counts.declared_epochs_forgotten, 1);
     let told = accounts(&running.changelog, "box-1");
-    assert!(!told.contains_key(&epoch(1, 1)));
+    assert_eq!(forgotten(&told[&epoch(1, 1)]), (0, ANYTHING, 1));
     for start in 2..=starts {
         let told = &told[&epoch(1, start)];
         assert!(told.unclean_stop && told.declared.len() == 1, "{told:?}");
@@ -426,12 +443,156 @@ fn a_full_ledger_explains_every_hole_though_much_was_declared_before() {
     assert_eq!(counts.declared_ranges_forgotten, 19);
     let told = accounts(&running.changelog, "box-1");
     assert_eq!(told[&epoch(1, 1)].declared, []);
-    assert_eq!(told[&epoch(1, 1)].declared_ranges_forgotten, 19);
+    // Nothing was missing where they were.
+    assert_eq!(forgotten(&told[&epoch(1, 1)]), (19, (0, 0), 0));
     assert_eq!(told[&epoch(1, 2)].declared.len(), DECLARED_RANGES_MAX);
     let declared = |total: &&wire::MissingTotal| total.missing() == Missing::Declared;
     let totals = &told[&epoch(1, 2)].missing_totals;
     assert_eq!(totals.iter().find(declared).unwrap().batches, rows);
     assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
+}
+
+#[test]
+fn what_is_missing_where_ranges_were_forgotten_is_not_called_unexplained() {
+    let limits = Limits {
+        declared_ranges_max: 1,
+        ..Limits::DEFAULT
+    };
+    let mut running = Running::with_limits(limits);
+    for sequence in [1, 3, 5, 7, 9, 11] {
+        running.refine(&batch(1, sequence));
+        running.pass_ms(50);
+    }
+    // Batches 4, 6 and 10 were dropped, 2 and 8 are lost without a word.
+    let full = DropReason::QueueFull;
+    let rows = [4, 6, 10].map(|sequence| dropped(full, id(1, 1, sequence), sequence));
+    let next = batch(1, 12).first_ordinal(23).carries(rows);
+    running.refine(&next.declares(epoch(1, 1), &[id(1, 1, 12)]));
+    let counts = running.commit();
+    assert_eq!(counts.declared_ranges_forgotten, 2);
+    let told = account(&running, epoch(1, 1));
+    let missing = |sequence, missing| (sequence, sequence, missing, NONE, 2);
+    assert_eq!(
+        ranges(&told),
+        [
+            missing(2, Missing::Unexplained),
+            missing(4, Missing::Forgotten),
+            missing(6, Missing::Forgotten),
+            missing(8, Missing::Unexplained),
+            (10, 10, Missing::Declared, full, 2),
+        ]
+    );
+    assert_eq!(forgotten(&told), (2, (4, 6), 0));
+    assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
+    let sums: Vec<_> = running.partition.completeness().collect();
+    assert!(!sums[0].is_complete());
+    let forgotten = returnpath_refinery::Missing::Forgotten;
+    let (_, total) = sums[0].missing().find(|sum| sum.0 == forgotten).unwrap();
+    assert_eq!((total.ranges, total.batches, total.events), (2, 2, 4));
+}
+
+#[test]
+fn a_run_once_forgotten_is_never_accused_and_later_ones_are() {
+    let limits = Limits {
+        declared_epochs_max: 2,
+        ..Limits::DEFAULT
+    };
+    let mut running = Running::with_limits(limits);
+    let now = epoch(1, 9);
+    let mut sequence = 0;
+    let mut tell = |running: &mut Running, events: Vec<wire::Event>| {
+        sequence += 1;
+        let batch = batch(9, sequence)
+            .first_ordinal(10 * sequence)
+            .received_unix_ms(NOW_UNIX_MS + sequence as i64);
+        running.refine(&batch.carries(events).declares(now, &[id(1, 9, sequence)]));
+        running.commit()
+    };
+    // Starts 1, 2 and 4 are forgotten, one after the other; of 3 nothing was
+    // declared.
+    let mut epochs_forgotten = 0;
+    for start in [1, 2, 4, 5, 6] {
+        let counts = tell(&mut running, vec![unclean(epoch(1, start), 0)]);
+        epochs_forgotten += counts.declared_epochs_forgotten;
+    }
+    assert_eq!(epochs_forgotten, 3);
+    let told = accounts(&running.changelog, "box-1");
+    let starts: Vec<u32> = told.keys().map(|epoch| epoch.start).collect();
+    assert_eq!(starts, [4, 5, 6, 9], "one mark stands for all");
+    let mark = &told[&epoch(1, 4)];
+    assert_eq!(forgotten(mark), (0, ANYTHING, 3));
+    assert!(mark.missing.is_empty() && !mark.unclean_stop);
+
+    // Another piece of start 2 shows a hole that its unclean stop explained.
+    running.partition = running.restored();
+    let full = DropReason::QueueFull;
+    tell(&mut running, vec![dropped(full, id(1, 2, 3), 4)]);
+    // The oldest of the others makes room for it.
+    let told = accounts(&running.changelog, "box-1");
+    let again = &told[&epoch(1, 2)];
+    assert_eq!(forgotten(again), (0, ANYTHING, 0));
+    assert_eq!(
+        ranges(again),
+        [
+            (1, 2, Missing::Forgotten, NONE, 4),
+            (3, 4, Missing::Declared, full, 4),
+        ]
+    );
+    assert_eq!(forgotten(&told[&epoch(1, 5)]), (0, ANYTHING, 4));
+    // A run above all that was forgotten has no such excuse.
+    tell(&mut running, vec![dropped(full, id(1, 7, 3), 4)]);
+    let later = account(&running, epoch(1, 7));
+    assert_eq!(ranges(&later)[0], (1, 2, Missing::Unexplained, NONE, 4));
+    assert_eq!(forgotten(&later), (0, (0, 0), 0));
+    assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
+}
+
+#[test]
+fn a_late_batch_of_a_run_once_forgotten_shows_no_unexplained_hole() {
+    let limits = Limits {
+        declared_epochs_max: 1,
+        ..Limits::DEFAULT
+    };
+    let mut running = Running::with_limits(limits);
+    let full = DropReason::QueueFull;
+    let rows = vec![dropped(full, id(1, 1, 1), 2), dropped(full, id(1, 2, 1), 2)];
+    let first = batch(3, 1).carries(rows);
+    running.refine(&first.declares(epoch(1, 3), &[id(1, 3, 1)]));
+    // Comes by the other lane, after it was released.
+    running.refine(&batch(1, 3));
+    running.commit();
+    let late = account(&running, epoch(1, 1));
+    assert_eq!(ranges(&late), [(1, 2, Missing::Forgotten, NONE, 4)]);
+    // What arrived of it is its own account from now on, and the mark as well.
+    assert_eq!(forgotten(&late), (0, ANYTHING, 1));
+    assert_eq!(snapshot(&running.restored()), snapshot(&running.partition));
+}
+
+#[test]
+fn marks_are_kept_of_as_many_queue_files_as_their_numbers() {
+    let limits = Limits {
+        declared_epochs_max: 1,
+        forgotten_incarnations_max: 2,
+        ..Limits::DEFAULT
+    };
+    let mut running = Running::with_limits(limits);
+    let lost = |file| epoch(file, 1);
+    for file in 1..=5 {
+        let at = Batch::of(id(9, 1, file)).first_ordinal(10 * file);
+        let received_unix_ms = NOW_UNIX_MS + file as i64;
+        running.refine(
+            &at.carries([unclean(lost(file), 3)])
+                .received_unix_ms(received_unix_ms),
+        );
+        running.commit();
+    }
+    let told = accounts(&running.changelog, "box-1");
+    let files: Vec<Epoch> = told.keys().copied().collect();
+    assert_eq!(files, [lost(3), lost(4), lost(5), epoch(9, 1)]);
+    for file in [3, 4] {
+        assert_eq!(forgotten(&told[&lost(file)]), (0, ANYTHING, 1));
+    }
+    assert!(told[&lost(5)].unclean_stop);
 }
 
 #[test]
@@ -450,7 +611,8 @@ fn where_the_topic_is_new_every_epoch_is_told_again() {
     running.partition = running.restored();
     running.refine(&batch(2, 4));
     running.commit();
-    for (start, missing) in [(1, Missing::Unexplained), (2, Missing::Held)] {
+    // What the box had declared is not known any more.
+    for (start, missing) in [(1, Missing::Forgotten), (2, Missing::Held)] {
         let told = account(&running, epoch(1, start));
         assert_eq!(ranges(&told), [(2, 2, missing, NONE, 2)], "{start}");
     }

@@ -56,8 +56,11 @@ impl World {
             for (epoch, known) in &known {
                 assert_told(&told[epoch], known);
             }
+            let truths = self.truths(&device);
+            for (epoch, known) in &known {
+                assert_accuses_nobody_wrongly(known, truths.get(epoch));
+            }
             if self.forgot_nothing() {
-                let truths = self.truths(&device);
                 let model = &self.boxes[which];
                 assert_eq!(
                     truths.keys().copied().collect::<Vec<_>>(),
@@ -132,7 +135,11 @@ impl World {
                 continue;
             }
             for (epoch, account) in running::accounts(&self.committed_state, &name(which)) {
-                let is_held = |range: &wire::MissingRange| range.missing() == Missing::Held;
+                // The last of it may have been rejected at a bound: which ones
+                // were is forgotten within such bounds.
+                let is_held = |range: &wire::MissingRange| {
+                    range.missing() == Missing::Held && !may_be_forgotten(&account, range)
+                };
                 if epoch.incarnation == model.now.incarnation {
                     assert!(!account.missing.iter().any(is_held), "{account:?}");
                     assert_eq!(account.released, epoch != model.now, "{account:?}");
@@ -174,6 +181,38 @@ fn assert_told(told: &wire::Completeness, known: &wire::Completeness) {
         ..told.clone()
     };
     assert_eq!(grows, *known);
+}
+
+/// Whatever was forgotten: what a box declared is never unexplained, and it is
+/// said where that may have been.
+fn assert_accuses_nobody_wrongly(account: &wire::Completeness, truth: Option<&Truth>) {
+    for range in &account.missing {
+        let sequences = range.first_sequence..=range.last_sequence;
+        match range.missing() {
+            Missing::Unexplained => {
+                let is_explained = truth.is_some_and(|truth| {
+                    truth.declared.range(sequences.clone()).next().is_some()
+                        || truth
+                            .durable_through
+                            .is_some_and(|through| through < *sequences.end())
+                });
+                assert!(!is_explained, "{account:?}");
+            }
+            Missing::Forgotten => assert!(may_be_forgotten(account, range), "{account:?}"),
+            Missing::Held
+            | Missing::Declared
+            | Missing::UncleanStop
+            | Missing::Rejected
+            | Missing::Unspecified => {}
+        }
+    }
+}
+
+/// Whether all of a range lies where declarations were forgotten.
+fn may_be_forgotten(account: &wire::Completeness, range: &wire::MissingRange) -> bool {
+    account.declared_forgotten_first_sequence > 0
+        && account.declared_forgotten_first_sequence <= range.first_sequence
+        && account.declared_forgotten_last_sequence >= range.last_sequence
 }
 
 /// How many holes there are, whatever their causes, below what was the highest
