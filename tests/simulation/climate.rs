@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use returnpath_delivery::{Config, Pace, SyncPolicy};
+use returnpath_refinery::Limits;
 
 use crate::random::Random;
 
@@ -102,15 +103,43 @@ const HOUSEHOLD: Load = Load {
     misfortune_ms_max: [120_000, 300_000, 600_000],
 };
 
+/// How the climate of a world is drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Zone {
+    /// Anything goes wrong, seldom or often.
+    #[default]
+    Temperate,
+    /// See [`Climate::of_worn_flash`].
+    WornFlash,
+}
+
+impl Zone {
+    pub(crate) const ALL: [Self; 2] = [Self::Temperate, Self::WornFlash];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Temperate => "temperate",
+            Self::WornFlash => "worn_flash",
+        }
+    }
+}
+
 impl Climate {
-    pub(crate) fn drawn(random: &mut Random) -> Self {
+    pub(crate) fn of(zone: Zone, random: &mut Random) -> Self {
+        match zone {
+            Zone::Temperate => Self::drawn(random),
+            Zone::WornFlash => Self::of_worn_flash(random),
+        }
+    }
+
+    fn drawn(random: &mut Random) -> Self {
         let load = random.pick(&LOADS);
         Self::under(load, random)
     }
 
     /// Flash wears out: queue files are lost every minute or two, while messages
     /// come late.
-    pub(crate) fn of_worn_flash(random: &mut Random) -> Self {
+    fn of_worn_flash(random: &mut Random) -> Self {
         let load = Load {
             minutes: (20, 120),
             misfortune_ms_max: [5_000, 10_000, 20_000],
@@ -172,6 +201,21 @@ impl Climate {
             misfortune_ms_max: random.pick(&load.misfortune_ms_max),
             config: config(random),
         }
+    }
+}
+
+/// What refine remembers of a box: as a collector does, or so few declarations
+/// that most are forgotten, which a box comes to by itself only in months of
+/// misfortune. Drawn apart, so that a seed's world is the same within any bounds.
+pub(crate) fn limits(seed: u64) -> Limits {
+    let random = &mut Random::new(!seed);
+    if random.chance(500) {
+        return Limits::DEFAULT;
+    }
+    Limits {
+        declared_epochs_max: random.index(4),
+        declared_ranges_max: random.index(8),
+        ..Limits::DEFAULT
     }
 }
 

@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 use returnpath_delivery::{Config, Uptime};
-use returnpath_shared::wire::{self, Missing};
+use returnpath_shared::wire::{self, Missing, MissingRange};
 
 use crate::{
     kafka::Log, reference::EventName, set_top_box::Agent, transition::BoxIndex, world::World,
@@ -61,24 +61,32 @@ impl World {
 }
 
 impl Log {
-    /// rp.completeness knows of nothing that is missing without a reason. What
-    /// the box may still hold, by its last envelope, it may name as such; where
-    /// it says that it forgot ranges to make room, it cannot know the reason.
-    pub(crate) fn invariant_nothing_is_missing_without_a_reason(&mut self) {
+    /// rp.completeness knows of nothing that is missing without a reason, in any
+    /// account. What the box may still hold, by its last envelope, it may name as
+    /// such; and what lies where it says that declarations are forgotten, of
+    /// which it counts the ranges.
+    pub(crate) fn invariant_nothing_is_missing_without_a_reason(&mut self) -> u64 {
         self.compact();
+        let mut forgotten = 0;
         for (key, value) in &self.completeness {
             let Some(value) = value else { continue };
             let run = wire::Completeness::decode(value.clone()).unwrap();
-            if run.declared_ranges_forgotten > 0 {
-                continue;
-            }
-            let mut missing = run.missing.iter();
-            assert!(
-                !missing.any(|range| range.missing() == Missing::Unexplained),
-                "{}: {run:?}",
-                String::from_utf8_lossy(key)
-            );
+            let key = String::from_utf8_lossy(key);
+            let of = |missing| {
+                let mut totals = run.missing_totals.iter();
+                totals.find(move |total| total.missing() == missing)
+            };
+            assert_eq!(of(Missing::Unexplained), None, "{key}: {run:?}");
+            let is_said_where = |range: &MissingRange| {
+                range.missing() != Missing::Forgotten
+                    || run.declared_forgotten_first_sequence > 0
+                        && run.declared_forgotten_first_sequence <= range.first_sequence
+                        && run.declared_forgotten_last_sequence >= range.last_sequence
+            };
+            assert!(run.missing.iter().all(is_said_where), "{key}: {run:?}");
+            forgotten += of(Missing::Forgotten).map_or(0, |total| total.ranges);
         }
+        forgotten
     }
 }
 

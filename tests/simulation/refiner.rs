@@ -308,7 +308,7 @@ impl World {
         if log.compact_where_long() {
             self.faults.count(Fault::LoadedCompacted);
         }
-        let mut core = Partition::new();
+        let mut core = Partition::with_limits(self.limits);
         for (key, value) in &log.changelog {
             core.restore(key, value.as_deref())
                 .expect("refine reads what it wrote");

@@ -14,6 +14,11 @@ pub(crate) struct Summary {
     pub(crate) declared: u64,
     pub(crate) rejected: u64,
     pub(crate) duplicate_batches: u64,
+    /// Ranges and runs of which refine forgot what was declared of them.
+    pub(crate) declarations_forgotten: u64,
+    /// Ranges of batches of which it could not say therefore why they are
+    /// missing.
+    pub(crate) missing_forgotten: u64,
     pub(crate) opportunities: u64,
     pub(crate) settling: u64,
     pub(crate) busy: u64,
@@ -23,24 +28,27 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(world: &World, lived_ms: u64, steps: u64) -> Self {
+    /// What a world tells when it is over.
+    pub(crate) fn of(world: &World) -> Self {
+        let counts = &world.counts;
         let reference = &world.reference;
         let totals = reference.tally.verdict().totals();
         Self {
-            lived_ms,
-            steps,
             accepted: reference.answers[0],
             durable: reference.answers[1],
             batches: reference.batches_sent(),
             declared: totals.iter().map(|class| class.declared_total()).sum(),
             rejected: totals.iter().map(|class| class.rejected_total()).sum(),
-            duplicate_batches: world.counts.duplicate_batches,
+            duplicate_batches: counts.duplicate_batches,
+            declarations_forgotten: counts.declared_ranges_forgotten
+                + counts.declared_epochs_forgotten,
             opportunities: reference.opportunities,
             settling: reference.settling,
             busy: reference.busy,
             rebuilds: reference.rebuilds,
             unreadable: reference.unreadable,
             faults: world.faults.clone(),
+            ..Self::default()
         }
     }
 
@@ -53,6 +61,8 @@ impl Summary {
         self.declared += other.declared;
         self.rejected += other.rejected;
         self.duplicate_batches += other.duplicate_batches;
+        self.declarations_forgotten += other.declarations_forgotten;
+        self.missing_forgotten += other.missing_forgotten;
         self.opportunities += other.opportunities;
         self.settling += other.settling;
         self.busy += other.busy;

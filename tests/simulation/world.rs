@@ -2,12 +2,21 @@
 
 use std::fmt;
 
-use returnpath_refinery::Counts;
+use returnpath_refinery::{Counts, Limits};
 
 use crate::{
-    bridge::Bridge, climate::Climate, darkness::Darkness, faults::Faults, kafka::Kafka,
-    random::Random, reference::Reference, refiner::Refiner, schedule::Schedule,
-    set_top_box::SetTopBox, summary::Summary, transition::Transition,
+    bridge::Bridge,
+    climate::{self, Climate, Zone},
+    darkness::Darkness,
+    faults::Faults,
+    kafka::{Kafka, Log},
+    random::Random,
+    reference::Reference,
+    refiner::Refiner,
+    schedule::Schedule,
+    set_top_box::SetTopBox,
+    summary::Summary,
+    transition::Transition,
 };
 
 /// The true wall clock when a world begins: 2026-09-21T16:53:20Z.
@@ -28,6 +37,8 @@ pub(crate) struct World {
     pub(crate) bridges: Vec<Bridge>,
     pub(crate) kafka: Kafka,
     pub(crate) refiners: Vec<Refiner>,
+    /// Of what refiners remember of a box.
+    pub(crate) limits: Limits,
     pub(crate) reference: Reference,
     pub(crate) counts: Counts,
     pub(crate) faults: Faults,
@@ -38,9 +49,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, climate: fn(&mut Random) -> Climate) -> Self {
+    pub(crate) fn new(seed: u64, zone: Zone) -> Self {
         let mut random = Random::new(seed);
-        let climate = climate(&mut random);
+        let climate = Climate::of(zone, &mut random);
         let bridges = (0..climate.bridges)
             .map(|_| Bridge::new(i64::try_from(random.below(1_000)).unwrap() - 500))
             .collect();
@@ -51,6 +62,7 @@ impl World {
             refiners: (0..climate.partitions)
                 .map(|_| Refiner::default())
                 .collect(),
+            limits: climate::limits(seed),
             reference: Reference::default(),
             counts: Counts::default(),
             faults: Faults::default(),
@@ -91,10 +103,15 @@ impl World {
             steps += 1;
         }
         self.invariant_everything_arrived_once();
-        for log in &mut self.kafka.partitions {
-            log.invariant_nothing_is_missing_without_a_reason();
+        let logs = self.kafka.partitions.iter_mut();
+        let forgotten = logs.map(Log::invariant_nothing_is_missing_without_a_reason);
+        let missing_forgotten = forgotten.sum();
+        Summary {
+            lived_ms,
+            steps,
+            missing_forgotten,
+            ..Summary::of(&self)
         }
-        Summary::of(&self, lived_ms, steps)
     }
 
     fn calm_down(&mut self) {

@@ -209,6 +209,11 @@ impl World {
                 let at_ms = self.file_done_at_ms(of, takes_ms);
                 self.schedule.at(at_ms, Transition::Loaded { of, run, id });
             }
+            Effect::ReadStarts => {
+                let starts = self.boxes[of].file.current.starts.values();
+                let rows = starts.copied().collect();
+                self.tell(of, &Input::Starts(rows));
+            }
             Effect::Answer { token, answer } => {
                 let Some(agent) = &mut self.boxes[of].agent else {
                     return;
