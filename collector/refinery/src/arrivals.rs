@@ -8,7 +8,7 @@
 //! first, when a bound of `limit.rs` asks for the room; what then comes of
 //! them cannot be judged any more and is rejected, never called a duplicate.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use returnpath_shared::{BatchId, Epoch, Incarnation};
 
@@ -65,8 +65,9 @@ pub(crate) struct Arrivals {
     /// In the order of `first_received_unix_ms`.
     incarnations: Vec<Known>,
     /// Incarnations of which nothing else is remembered, none of them among the
-    /// others; the first that was forgotten comes first. Nearly always empty.
-    forgotten: Vec<Incarnation>,
+    /// others; the first that was forgotten comes first. Nearly always empty, and
+    /// so kept in as little as that takes.
+    forgotten: Box<[Incarnation]>,
 }
 
 /// What has arrived of one incarnation.
@@ -333,12 +334,13 @@ impl Arrivals {
     /// are: where a run was only heard of, that one.
     fn forget_incarnation(&mut self, at: usize, limits: &Limits) -> u64 {
         let known = self.incarnations.remove(at);
-        self.forgotten.push(known.incarnation);
-        let excess = self
-            .forgotten
+        let mut forgotten = core::mem::take(&mut self.forgotten).into_vec();
+        forgotten.push(known.incarnation);
+        let excess = forgotten
             .len()
             .saturating_sub(limits.forgotten_incarnations_max);
-        self.forgotten.drain(..excess);
+        forgotten.drain(..excess);
+        self.forgotten = forgotten.into();
         let only_heard_of = known.epochs.is_empty() && known.forgotten_below_start == 0;
         known.epochs.len() as u64 + u64::from(only_heard_of)
     }

@@ -50,7 +50,7 @@ impl Arrivals {
         }
         Ok(Self {
             incarnations,
-            forgotten,
+            forgotten: forgotten.into(),
         })
     }
 }
