@@ -5,8 +5,10 @@
 //! Requests are carried out in order, and each has exactly one outcome. The
 //! event loop never waits for the thread; the thread waits for the loop.
 
+mod batches;
 mod checksum;
 mod directory;
+mod epochs;
 mod epochs_held;
 mod error;
 mod file;
@@ -15,6 +17,7 @@ mod opening;
 mod rows;
 mod salvage;
 mod schema;
+mod sealed;
 mod way_back;
 mod worker;
 

@@ -19,7 +19,7 @@ use tracing::warn;
 #[cfg(test)]
 use super::tests::disk;
 use super::{
-    checksum::fnv1a,
+    checksum::Fnv,
     directory::{self, at},
     file::{QueueFile, Started},
     salvage::Paths,
@@ -77,15 +77,21 @@ fn entry(epoch: Epoch) -> [u8; ENTRY_BYTES] {
     let mut entry = [0; ENTRY_BYTES];
     entry[..8].copy_from_slice(&epoch.incarnation.get().to_le_bytes());
     entry[8..12].copy_from_slice(&epoch.start.to_le_bytes());
-    let check = fnv1a(entry[..12].iter().copied());
-    entry[12..].copy_from_slice(&check.to_le_bytes());
+    let check = check(&entry);
+    entry[12..].copy_from_slice(&check);
     entry
+}
+
+fn check(entry: &[u8; ENTRY_BYTES]) -> [u8; 8] {
+    let mut sum = Fnv::new();
+    sum.add(&entry[..12]);
+    sum.get().to_le_bytes()
 }
 
 fn epoch(entry: &[u8; ENTRY_BYTES]) -> Option<Epoch> {
     let (incarnation, rest) = entry.split_first_chunk()?;
-    let (start, check) = rest.split_first_chunk()?;
-    if check != fnv1a(entry[..12].iter().copied()).to_le_bytes() {
+    let (start, sum) = rest.split_first_chunk()?;
+    if *sum != check(entry) {
         return None;
     }
     Some(Epoch {

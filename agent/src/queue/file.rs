@@ -2,6 +2,7 @@
 //! checkpointing, closing. What to do when it is damaged is `salvage.rs`'s.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -14,9 +15,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::Db
 use tracing::{error, warn};
 
 use super::{
-    directory,
-    rows::{self, Batches, Epochs, Facts, Order},
+    batches, directory,
+    epochs::Epochs,
+    rows::{self, Facts, QueueRow},
     schema::{MIGRATIONS, migrate},
+    sealed::damaged,
     way_back::{self, WayBack},
 };
 use crate::steering::StoredConfig;
@@ -46,11 +49,12 @@ pub(super) struct QueueFile {
     epochs: Epochs,
     wal: PathBuf,
     synchronous: Durability,
-    /// Damage was seen: the file must be checked at the next start.
+    /// Damage was seen: no more is entrusted to it.
     damaged: bool,
+    /// As it stands in the file; `None` before the start.
+    queue: Option<QueueRow>,
     /// Written with the next commit.
     trusted_unix_s: Option<u64>,
-    trusted_unix_s_written: u64,
     /// Slots that leave with the next commit; at most as many as are bound.
     forgotten: Vec<Slot>,
 }
@@ -65,8 +69,8 @@ pub(super) struct Started {
 }
 
 impl QueueFile {
-    /// Opens a file, making it where there is none. Does not look into it
-    /// beyond what is needed for that.
+    /// Opens a file, making it where there is none, and does not look into it:
+    /// one that is damaged can be read as far as it goes.
     pub(super) fn open(path: &Path, bytes_max: u64) -> Result<Self, rusqlite::Error> {
         if rusqlite::version_number() < SQLITE_VERSION_MIN {
             return Err(rusqlite::Error::SqliteFailure(
@@ -77,7 +81,7 @@ impl QueueFile {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags)?;
+        let connection = Connection::open_with_flags(path, flags)?;
         // Exclusive before anything reads the file: then there is no shared
         // memory file beside it, and a second agent cannot open the queue.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -105,30 +109,16 @@ impl QueueFile {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         let pages_max = i64::try_from(bytes_max / u64::from(PAGE_BYTES)).unwrap_or(i64::MAX);
         connection.pragma_update_and_check(None, "max_page_count", pages_max, |_row| Ok(()))?;
-        let found = migrate(&mut connection, MIGRATIONS)?;
-        if found > MIGRATIONS.len() {
-            warn!(version = found, "the queue file is of a later version");
-        }
         Ok(Self {
             epochs: Epochs::default(),
             connection,
             wal: directory::log_of(path),
             synchronous: Durability::Behind,
             damaged: false,
+            queue: None,
             trusted_unix_s: None,
-            trusted_unix_s_written: 0,
             forgotten: Vec::new(),
         })
-    }
-
-    /// Whether the last run closed the file in order. A new file counts so.
-    pub(super) fn is_clean(&self) -> Result<bool, rusqlite::Error> {
-        let mut statement = self.connection.prepare("SELECT clean FROM queue")?;
-        let mut rows = statement.query([])?;
-        match rows.next()? {
-            Some(row) => row.get(0),
-            None => Ok(true),
-        }
     }
 
     /// Reads every page and the structure of every tree.
@@ -142,50 +132,53 @@ impl QueueFile {
         Ok(verdict == "ok")
     }
 
+    /// Brings the file to the version that this agent knows.
+    pub(super) fn migrate(&mut self) -> Result<(), rusqlite::Error> {
+        let found = migrate(&mut self.connection, MIGRATIONS)?;
+        if found > MIGRATIONS.len() {
+            warn!(version = found, "the queue file is of a later version");
+        }
+        Ok(())
+    }
+
     /// Raises the start counter, durably, and reads what the file holds. After
-    /// this, every row that [`Self::each_batch`] gives has been read once.
+    /// this, every row that [`Self::each_batch`] gives has been read once, and
+    /// was as it was written.
+    ///
+    /// `known` are epochs that were begun with this file: one that the file has
+    /// not come to is of a part that it lost.
     pub(super) fn start(
         &mut self,
+        known: &BTreeSet<Epoch>,
         new_incarnation: Incarnation,
     ) -> Result<Started, rusqlite::Error> {
-        self.epochs = Epochs::load(&self.connection)?;
-        for batch in Batches::prepare(&self.connection, &self.epochs, Order::OldestFirst)?.iter()? {
-            batch?;
-        }
-        let (mut facts, error) = Facts::read(&self.connection);
-        if let Some(error) = error {
+        let (epochs, epochs_error) = Epochs::read(&self.connection);
+        let (mut facts, facts_error) = Facts::read(&self.connection);
+        let (way_back, way_back_error) = WayBack::read(&self.connection);
+        if let Some(error) = epochs_error.or(facts_error).or(way_back_error) {
             return Err(error);
         }
-        let (way_back, error) = WayBack::read(&self.connection);
-        if let Some(error) = error {
-            return Err(error);
+        batches::check(&self.connection, &epochs)?;
+        let queue = QueueRow::read(&self.connection)?;
+        if !rows::came_to(queue.as_ref(), known) {
+            return Err(damaged());
         }
+        let mut queue = queue.unwrap_or(QueueRow::new(new_incarnation));
 
         self.set_synchronous(Durability::Synced)?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute(
-            "INSERT OR IGNORE INTO queue (id, incarnation) VALUES (0, ?)",
-            [new_incarnation.get().cast_signed()],
-        )?;
-        let (incarnation, start, trusted_unix_s) = transaction.query_row(
-            "UPDATE queue SET start = start + 1, clean = 0
-             RETURNING incarnation, start, trusted_unix_s",
-            [],
-            |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get::<_, i64>(2)?)),
-        )?;
-        let epoch = Epoch {
-            // A zero cannot come from this agent; the new number is as good.
-            incarnation: Incarnation::new(incarnation.cast_unsigned()).unwrap_or(new_incarnation),
-            start,
-        };
+        queue.epoch.start = queue.epoch.start.checked_add(1).ok_or_else(damaged)?;
+        queue.put(&transaction)?;
         let row = StartRow {
-            epoch,
+            epoch: queue.epoch,
             settled: Settled::default(),
         };
         rows::put_start(&transaction, &row)?;
+        Epochs::tidy(&transaction)?;
         transaction.commit()?;
+        self.read_epochs()?;
         // So that a log which is damaged later takes only what this run put
         // into it, which its start row declares, and not that row itself.
         // Emptied: frames that were copied back before are still valid until
@@ -198,22 +191,26 @@ impl QueueFile {
                 CommitOutcome::Done | CommitOutcome::RolledBack => Ok(()),
             })?;
 
-        facts.starts.retain(|row| row.epoch != epoch);
-        self.trusted_unix_s_written = trusted_unix_s.cast_unsigned();
+        facts.starts.retain(|row| row.epoch != queue.epoch);
+        self.queue = Some(queue);
         Ok(Started {
-            epoch,
+            epoch: queue.epoch,
             facts,
             way_back,
-            trusted_unix_s: self.trusted_unix_s_written,
+            trusted_unix_s: queue.trusted_unix_s,
         })
     }
 
     /// Goes on in a file that was started, closed in order and opened again.
     pub(super) fn resume(&mut self) -> Result<(), rusqlite::Error> {
-        self.epochs = Epochs::load(&self.connection)?;
-        // Lost with the power only together with everything after it.
-        self.connection.execute("UPDATE queue SET clean = 0", [])?;
-        Ok(())
+        self.queue = QueueRow::read(&self.connection)?;
+        self.read_epochs()
+    }
+
+    fn read_epochs(&mut self) -> Result<(), rusqlite::Error> {
+        let (epochs, error) = Epochs::read(&self.connection);
+        self.epochs = epochs;
+        error.map_or(Ok(()), Err)
     }
 
     /// All batches, oldest first. A row that cannot be read ends it, and the
@@ -249,7 +246,8 @@ impl QueueFile {
 
     /// Remembers a trusted time, to be written with the next commit.
     pub(super) fn set_trusted_unix_s(&mut self, unix_s: u64) {
-        if unix_s >= self.trusted_unix_s_written + TRUSTED_STEP_S {
+        let written = self.queue.map_or(0, |queue| queue.trusted_unix_s);
+        if unix_s >= written.saturating_add(TRUSTED_STEP_S) {
             self.trusted_unix_s = Some(unix_s);
         }
     }
@@ -303,9 +301,8 @@ impl QueueFile {
             return CommitOutcome::Done;
         };
         // The transaction is gone; an epoch that it introduced is, too.
-        match Epochs::read(&self.connection) {
-            Ok(epochs) => self.epochs = epochs,
-            Err(_) => self.distrust(),
+        if self.read_epochs().is_err() {
+            self.distrust();
         }
         let outcome = classify(&error);
         match outcome {
@@ -322,6 +319,7 @@ impl QueueFile {
 
     fn try_commit(&mut self, commit: &Commit) -> Result<(), rusqlite::Error> {
         self.set_synchronous(commit.durability)?;
+        let mut queue = self.queue;
         let trusted_unix_s = self.trusted_unix_s.take();
         let transaction = self
             .connection
@@ -330,17 +328,13 @@ impl QueueFile {
         for slot in &self.forgotten {
             way_back::delete_slot(&transaction, slot)?;
         }
-        if let Some(unix_s) = trusted_unix_s {
-            transaction.execute(
-                "UPDATE queue SET trusted_unix_s = ?",
-                [unix_s.cast_signed()],
-            )?;
+        if let (Some(queue), Some(unix_s)) = (&mut queue, trusted_unix_s) {
+            queue.trusted_unix_s = unix_s;
+            queue.put(&transaction)?;
         }
         transaction.commit()?;
         self.forgotten.clear();
-        if let Some(unix_s) = trusted_unix_s {
-            self.trusted_unix_s_written = unix_s;
-        }
+        self.queue = queue;
         Ok(())
     }
 
@@ -374,8 +368,8 @@ impl QueueFile {
 
     /// The bytes of a batch; `None` where they cannot be had.
     pub(super) fn load(&mut self, id: BatchId) -> Option<Bytes> {
-        match rows::load(&self.connection, &self.epochs, id) {
-            Ok(row) => row.map(|(_, bytes)| bytes),
+        match batches::load(&self.connection, &self.epochs, id) {
+            Ok(bytes) => bytes,
             Err(error) => {
                 error!(%error, %id, "a batch cannot be read");
                 self.distrust();
@@ -384,12 +378,9 @@ impl QueueFile {
         }
     }
 
-    /// Closes the file: in order, unless damage was seen.
+    /// Closes the file, and copies the log back unless damage was seen.
     pub(super) fn close(mut self) -> Result<(), rusqlite::Error> {
-        if !self.damaged {
-            self.set_synchronous(Durability::Synced)?;
-            self.connection.execute("UPDATE queue SET clean = 1", [])?;
-        }
+        self.set_synchronous(Durability::Synced)?;
         self.connection.close().map_err(|(_, error)| error)
     }
 
@@ -415,11 +406,11 @@ fn each_batch<R>(
     take: impl FnOnce(&mut dyn Iterator<Item = StoredBatch>) -> R,
 ) -> (R, Option<rusqlite::Error>) {
     let mut damage = None;
-    let mut prepared = match Batches::prepare(connection, epochs, Order::OldestFirst) {
+    let mut prepared = match batches::headers(connection) {
         Ok(prepared) => prepared,
         Err(error) => return (take(&mut std::iter::empty()), Some(error)),
     };
-    let mut rows = match prepared.iter() {
+    let mut rows = match prepared.query_map([], |row| batches::read(row, epochs)) {
         Ok(rows) => rows,
         Err(error) => return (take(&mut std::iter::empty()), Some(error)),
     };
@@ -449,29 +440,21 @@ fn classify(error: &rusqlite::Error) -> CommitOutcome {
 }
 
 /// Whether an error means that the file's content is damaged, and not that the
-/// disk is full or the file in use.
+/// disk is full or the file in use. Whatever else is wrong with a file of ours
+/// was not written by us.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
+    !matches!(
         error.sqlite_error_code(),
         Some(
-            ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::ConstraintViolation
-                | ErrorCode::SchemaChanged
-                | ErrorCode::TypeMismatch
-                // A length that cannot be one of ours.
-                | ErrorCode::TooBig
-                | ErrorCode::Unknown
+            ErrorCode::DiskFull
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                // The library is too old.
+                | ErrorCode::ApiMisuse
         )
-    ) || matches!(
-        error,
-        rusqlite::Error::QueryReturnedNoRows
-            | rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::InvalidColumnName(..)
-            // Our statements are right: a table or a column has another name.
-            | rusqlite::Error::SqlInputError { .. }
     )
 }

@@ -8,21 +8,22 @@
 //! declared in the new file's ledger, in the transaction of what could: no
 //! moment passes in which the loss is a fact and nothing says so.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use returnpath_delivery::{LedgerRow, Op};
 use returnpath_shared::{BatchId, Epoch, Incarnation};
+use rusqlite::Connection;
 use tracing::{error, info, warn};
 
 use super::{
     QueueError,
+    batches::{self, Order},
     directory::{self, exists, holds_anything, remove, rename},
+    epochs::Epochs,
     epochs_held,
     file::{QueueFile, Started, is_damage},
-    rows::{self, Batches, Epochs, Facts, Order},
+    rows::{self, Facts, QueueRow},
+    sealed::damaged,
     way_back::WayBack,
 };
 
@@ -78,7 +79,7 @@ pub(super) fn open(
         error!(path = %path.display(), "the queue file is gone, or empty");
         return replace(paths, None, held, bytes_max, new_incarnation);
     }
-    match open_trusted(&path, bytes_max, new_incarnation) {
+    match open_checked(paths, bytes_max, new_incarnation) {
         Ok((file, started)) => {
             directory::sync(&paths.directory)?;
             epochs_held::write(paths, &file, &started);
@@ -97,23 +98,21 @@ pub(super) fn open(
     }
 }
 
-/// Opens a file, checks it after an unclean stop, and starts.
-fn open_trusted(
-    path: &Path,
+/// Opens the file, checks it, and starts. However the last run ended: the flash
+/// may have lost since what it had.
+fn open_checked(
+    paths: &Paths,
     bytes_max: u64,
     new_incarnation: Incarnation,
 ) -> Result<(QueueFile, Started), rusqlite::Error> {
-    let mut file = QueueFile::open(path, bytes_max)?;
-    if !file.is_clean()? {
-        info!("the last run ended without a clean stop: checking the queue file");
-        if !file.check()? {
-            return Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-                None,
-            ));
-        }
+    let mut file = QueueFile::open(&paths.queue(), bytes_max)?;
+    if !file.check()? {
+        return Err(damaged());
     }
-    let started = file.start(new_incarnation)?;
+    file.migrate()?;
+    let mut known = BTreeSet::new();
+    epochs_held::read(paths, &mut known);
+    let started = file.start(&known, new_incarnation)?;
     Ok((file, started))
 }
 
@@ -134,13 +133,14 @@ pub(super) fn replace(
 
     let mut new_file =
         QueueFile::open(&paths.new_file(), bytes_max).map_err(wrong(paths.new_file()))?;
+    new_file.migrate().map_err(wrong(paths.new_file()))?;
     let mut missing = Missing::default();
     missing.known.extend(held);
     epochs_held::read(paths, &mut missing.known);
     let declared = copy(old.as_ref(), missing, &mut new_file, new_incarnation)
         .map_err(wrong(paths.new_file()))?;
     let started = new_file
-        .start(new_incarnation)
+        .start(&BTreeSet::new(), new_incarnation)
         .map_err(wrong(paths.new_file()))?;
     // Closing checkpoints and syncs; the start stands in the file.
     new_file.close().map_err(wrong(paths.new_file()))?;
@@ -182,11 +182,13 @@ fn copy(
     let (target, target_epochs) = new_file.epochs_mut();
     target.execute_batch("BEGIN IMMEDIATE")?;
     let mut ledger = Vec::new();
-    let mut trusted_unix_s = 0;
+    let mut queue = QueueRow::new(new_incarnation);
     if let Some(old) = old {
         let source = old.connection();
-        let (facts, facts_error) = Facts::read(source);
-        missing.unnamed |= facts_error.is_some();
+        // What is sound in itself does not say what else there was.
+        missing.unnamed |= !old.check().unwrap_or(false);
+        let (facts, error) = Facts::read(source);
+        missing.unnamed |= error.is_some();
         missing
             .known
             .extend(facts.starts.iter().map(|row| row.epoch));
@@ -197,10 +199,12 @@ fn copy(
             error!(%error, "not all bound slots of the damaged queue can be read");
         }
         way_back.write(target)?;
-        match rows::last_start(source) {
-            Ok((epoch, unix_s)) => {
-                missing.known.extend(epoch);
-                trusted_unix_s = unix_s;
+        match QueueRow::read(source) {
+            Ok(old) => {
+                missing.unnamed |= !rows::came_to(old.as_ref(), &missing.known);
+                let started = old.filter(|old| old.epoch.start > 0);
+                missing.known.extend(started.map(|old| old.epoch));
+                queue.trusted_unix_s = old.map_or(0, |old| old.trusted_unix_s);
             }
             Err(_) => missing.unnamed = true,
         }
@@ -208,7 +212,7 @@ fn copy(
     } else {
         missing.unnamed = true;
     }
-    rows::put_queue(target, new_incarnation, trusted_unix_s)?;
+    queue.put(target)?;
     let declarations = missing.declarations(&ledger);
     let declared = declarations.iter().map(|row| row.number).collect();
     let ops: Vec<Op> = declarations.into_iter().map(Op::LedgerPut).collect();
@@ -223,8 +227,7 @@ struct Missing {
     /// Epochs of which the old file may have held something: batches, or
     /// declarations that nobody has yet.
     known: BTreeSet<Epoch>,
-    /// Those of which a batch cannot be read. What its columns say of its
-    /// events is not to be trusted either, so that no smaller part is named.
+    /// Those of which the bytes of a batch cannot be read.
     of: BTreeSet<Epoch>,
     /// Something is missing of which not even the epoch can be told.
     unnamed: bool,
@@ -253,26 +256,20 @@ impl Missing {
     }
 }
 
-/// Copies batches until one cannot be listed, then from the other end: a page
+/// Copies batches until no more can be listed, then from the other end: a page
 /// that went bad leaves both sides of it.
 fn copy_batches(
-    source: &rusqlite::Connection,
-    target: &rusqlite::Connection,
+    source: &Connection,
+    target: &Connection,
     target_epochs: &mut Epochs,
     missing: &mut Missing,
 ) -> Result<(), rusqlite::Error> {
-    let epochs = match Epochs::read(source) {
-        Ok(epochs) => epochs,
-        Err(error) => {
-            error!(%error, "no batch of the damaged queue can be named");
-            missing.unnamed = true;
-            return Ok(());
-        }
-    };
+    let (epochs, error) = Epochs::read(source);
     missing.known.extend(epochs.iter());
+    missing.unnamed |= error.is_some();
     for order in [Order::OldestFirst, Order::NewestFirst] {
         if copy_in_order(source, &epochs, order, target, target_epochs, missing)? {
-            return Ok(());
+            break;
         }
         missing.unnamed = true;
     }
@@ -282,34 +279,40 @@ fn copy_batches(
 /// Copies batches in one direction. Says whether it came through to the other
 /// end.
 fn copy_in_order(
-    source: &rusqlite::Connection,
+    source: &Connection,
     epochs: &Epochs,
     order: Order,
-    target: &rusqlite::Connection,
+    target: &Connection,
     target_epochs: &mut Epochs,
     missing: &mut Missing,
 ) -> Result<bool, rusqlite::Error> {
-    let Ok(mut batches) = Batches::prepare(source, epochs, order) else {
+    let Ok(mut statement) = batches::whole(source, order) else {
         return Ok(false);
     };
-    let Ok(listed) = batches.iter() else {
+    let Ok(mut rows) = statement.query([]) else {
         return Ok(false);
     };
-    for listed in listed {
-        let Ok(batch) = listed else {
-            return Ok(false);
+    loop {
+        let row = match rows.next() {
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(true),
+            Err(_) => return Ok(false),
         };
-        match rows::load(source, epochs, batch.id) {
-            Ok(Some((batch, bytes))) => {
-                rows::insert_batch(target, target_epochs, &batch, &bytes)?;
-            }
-            Ok(None) | Err(_) => {
-                warn!(id = %batch.id, "batch lost with the damaged queue");
-                missing.of.insert(batch.id.epoch);
-            }
+        let Ok(batch) = batches::read(row, epochs) else {
+            missing.unnamed = true;
+            continue;
+        };
+        if let Ok(bytes) = batches::bytes(row, &batch) {
+            batches::insert(target, target_epochs, &batch, &bytes)?;
+            continue;
+        }
+        warn!(id = %batch.id, "batch lost with the damaged queue");
+        if batches::is_named(row, &batch) == Ok(true) {
+            missing.of.insert(batch.id.epoch);
+        } else {
+            missing.unnamed = true;
         }
     }
-    Ok(true)
 }
 
 /// Ids of all batches in a file.

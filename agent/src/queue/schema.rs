@@ -2,11 +2,17 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::sealed::seal;
+
 /// Statements that lead from version `index` to `index + 1`.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/1.sql"),
     include_str!("migrations/2.sql"),
+    include_str!("migrations/3.sql"),
 ];
+
+/// The version in which rows got checksums.
+const SEALED: usize = 3;
 
 /// Applies what is missing, each step in a transaction of its own with the
 /// version it leads to. A file of a later version is left as it is: later
@@ -22,7 +28,11 @@ pub(super) fn migrate(
     for (version, statements) in migrations.iter().enumerate().skip(found) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(statements)?;
-        let version = i64::try_from(version + 1).unwrap_or(i64::MAX);
+        let version = version + 1;
+        if version == SEALED {
+            seal(&transaction)?;
+        }
+        let version = i64::try_from(version).unwrap_or(i64::MAX);
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
     }

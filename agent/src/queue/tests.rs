@@ -18,6 +18,7 @@ use super::{
 
 pub(super) mod disk;
 mod power_cut;
+mod sealed;
 mod way_back;
 
 const BYTES_MAX: u64 = 1 << 20;
@@ -115,8 +116,8 @@ fn close(open: OpenQueue) {
 
 /// Leaves the file as a killed process does.
 fn kill(open: OpenQueue) {
-    // Closing would checkpoint and set the clean flag; the operating system
-    // keeps what was written either way.
+    // Closing would copy the log back; the operating system keeps what was
+    // written either way.
     std::mem::forget(open);
 }
 
@@ -522,9 +523,10 @@ fn rotten(directory: &Directory, batches: &[(Epoch, u64)]) {
     assert!(connection.execute(rot, []).unwrap() > 0);
 }
 
+/// Of a file that this one is a copy of.
 fn earlier(start: u32) -> Epoch {
     Epoch {
-        incarnation: incarnation(1),
+        incarnation: incarnation(90),
         start,
     }
 }
@@ -665,7 +667,11 @@ fn a_start_declares_what_a_file_held_of_which_nothing_can_be_read() {
         );
         let declared: Vec<Epoch> = open.found().ledger.iter().map(|row| row.epoch).collect();
         // The last run, and what it found.
-        for epoch in [earlier(2), earlier(40), earlier(41)] {
+        let last = Epoch {
+            incarnation: incarnation(1),
+            start: 2,
+        };
+        for epoch in [last, earlier(40), earlier(41)] {
             assert!(declared.contains(&epoch), "{epoch} of {declared:?}");
         }
         close(open);
@@ -707,23 +713,23 @@ fn a_file_whose_columns_are_called_otherwise_is_damaged() {
 fn an_entry_beside_the_queue_that_is_damaged_costs_no_other() {
     let directory = Directory::new("entry");
     let mut open = directory.open(1);
-    let ops = vec![insert(earlier(41), 1, 300), insert(earlier(42), 1, 300)];
-    assert_eq!(commit(&mut open, ops), CommitOutcome::Done);
+    let ops = (41..44).map(|start| insert(earlier(start), 1, 300));
+    assert_eq!(commit(&mut open, ops.collect()), CommitOutcome::Done);
     close(open);
     close(directory.open(2));
     let beside = directory.0.join("queue.epochs");
     let mut bytes = fs::read(&beside).unwrap();
     // Incarnation, start, checksum.
     let mut entries = bytes.chunks_exact_mut(20);
-    let entry = entries.find(|entry| entry[8..12] == 2_u32.to_le_bytes());
+    let entry = entries.find(|entry| entry[8..12] == 42_u32.to_le_bytes());
     entry.unwrap()[3] ^= 1;
     bytes.extend_from_slice(&[9; 7]);
     fs::write(&beside, bytes).unwrap();
     fs::remove_file(directory.file()).unwrap();
     let open = directory.open(3);
     let declared: Vec<Epoch> = open.found().ledger.iter().map(|row| row.epoch).collect();
-    assert!(!declared.contains(&earlier(2)), "{declared:?}");
-    for epoch in [earlier(41), earlier(42)] {
+    assert!(!declared.contains(&earlier(42)), "{declared:?}");
+    for epoch in [earlier(41), earlier(43)] {
         assert!(declared.contains(&epoch), "{epoch} of {declared:?}");
     }
     close(open);

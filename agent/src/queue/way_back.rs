@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use returnpath_slots::{Row as SlotRow, Slot};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params, types::ValueRef};
 
-use super::rows::{number, small, stored};
+use super::sealed::{self, column, number, small, stored};
 use crate::steering::StoredConfig;
 
 /// What the file holds for the way back.
@@ -18,14 +18,11 @@ impl WayBack {
     /// As much as can be read, and the first error if that is not all.
     pub(super) fn read(connection: &Connection) -> (Self, Option<rusqlite::Error>) {
         let mut way_back = Self::default();
-        let slots = read_slots(connection, &mut way_back.slots);
-        let config = match read_config(connection) {
-            Ok(config) => {
-                way_back.config = config;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
+        let slots = sealed::each(connection, "slot", "", &mut |row| {
+            way_back.slots.push(slot(row)?);
+            Ok(())
+        });
+        let config = read_config(connection, &mut way_back.config);
         (way_back, slots.and(config).err())
     }
 
@@ -39,14 +36,6 @@ impl WayBack {
             None => Ok(()),
         }
     }
-}
-
-fn read_slots(connection: &Connection, into: &mut Vec<SlotRow>) -> Result<(), rusqlite::Error> {
-    let mut statement = connection.prepare("SELECT * FROM slot")?;
-    for row in statement.query_map([], slot)? {
-        into.push(row?);
-    }
-    Ok(())
 }
 
 fn slot(row: &Row<'_>) -> Result<SlotRow, rusqlite::Error> {
@@ -63,34 +52,32 @@ fn slot(row: &Row<'_>) -> Result<SlotRow, rusqlite::Error> {
     })
 }
 
-fn read_config(connection: &Connection) -> Result<Option<StoredConfig>, rusqlite::Error> {
-    connection
-        .query_row("SELECT version, signed FROM config", [], |row| {
-            let signed: Vec<u8> = row.get("signed")?;
-            Ok(StoredConfig {
-                version: number(row, "version")?,
-                signed: Bytes::from(signed),
-            })
-        })
-        .optional()
+fn read_config(
+    connection: &Connection,
+    into: &mut Option<StoredConfig>,
+) -> Result<(), rusqlite::Error> {
+    sealed::each(connection, "config", "", &mut |row| {
+        let signed: Vec<u8> = row.get("signed")?;
+        *into = Some(StoredConfig {
+            version: number(row, "version")?,
+            signed: Bytes::from(signed),
+        });
+        Ok(())
+    })
 }
 
 /// Replaces: the core asks for a slot that is free as far as it knows, or for
 /// one that it has bound already.
 pub(super) fn put_slot(connection: &Connection, row: &SlotRow) -> Result<(), rusqlite::Error> {
-    connection
-        .execute(
-            "INSERT OR REPLACE INTO slot VALUES (?, ?, ?, ?, ?, ?)",
-            params![
-                stored(row.slot.boot_id),
-                row.slot.break_id,
-                row.slot.index,
-                row.decision_id,
-                stored(row.expiry_uptime_ms),
-                row.signed.as_ref(),
-            ],
-        )
-        .map(drop)
+    let columns = [
+        column(row.slot.boot_id),
+        ValueRef::from(row.slot.break_id.as_str()),
+        column(row.slot.index.into()),
+        ValueRef::from(row.decision_id.as_str()),
+        column(row.expiry_uptime_ms),
+        ValueRef::Blob(&row.signed),
+    ];
+    sealed::put(connection, "slot", &columns)
 }
 
 pub(super) fn delete_slot(connection: &Connection, slot: &Slot) -> Result<(), rusqlite::Error> {
@@ -108,15 +95,16 @@ pub(super) fn put_config(
     connection: &Connection,
     config: &StoredConfig,
 ) -> Result<(), rusqlite::Error> {
+    let mut newer = None;
     // What cannot be read is no reason to keep it.
-    let newer = read_config(connection).ok().flatten();
-    if newer.is_some_and(|newer| newer.version > config.version) {
+    let _unreadable = read_config(connection, &mut newer);
+    if newer.is_some_and(|newer: StoredConfig| newer.version > config.version) {
         return Ok(());
     }
-    connection
-        .execute(
-            "INSERT OR REPLACE INTO config VALUES (0, ?, ?)",
-            params![stored(config.version), config.signed.as_ref()],
-        )
-        .map(drop)
+    let columns = [
+        column(0),
+        column(config.version),
+        ValueRef::Blob(&config.signed),
+    ];
+    sealed::put(connection, "config", &columns)
 }

@@ -331,31 +331,71 @@ fn damage(image: &mut Image, random: &mut Random) -> String {
     format!("{name} was damaged at {at} for {length} ({how})")
 }
 
-#[test]
-fn a_file_that_is_cut_or_overwritten_anywhere_is_opened_and_what_it_lacks_is_declared() {
-    let mut random = Random::new(5);
+/// How the last run before the damage ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// In order: the log was copied back.
+    Stopped,
+    /// By the power.
+    Killed,
+}
+
+/// Tears of one box; each has three runs before them.
+const TEARS_PER_BOX: u64 = 50;
+const RUNS: u32 = 3;
+
+/// Tears files of boxes, so often, and asks each time for what was promised.
+fn tear(seed: u64, end: End, tears: u64) -> Starts {
+    let mut random = Random::new(seed);
     let mut starts = Starts::new();
-    for number in 0..4 {
-        let mut life = Life::begin(&Image::new(), Record::default(), &mut random);
-        for _ in 0..250 {
-            life.step(Trouble::Nothing, &mut random);
+    for number in 0..tears.div_ceil(TEARS_PER_BOX) {
+        let mut image = Image::new();
+        let mut record = Record::default();
+        for run in 1..=RUNS {
+            let mut life = Life::begin(&image, record, &mut random);
+            for _ in 0..random.below(160) {
+                life.step(Trouble::Nothing, &mut random);
+            }
+            let stops = match end {
+                End::Stopped => run == RUNS || random.chance(500),
+                End::Killed => run != RUNS && random.chance(500),
+            };
+            if stops {
+                life.stop();
+            }
+            let changes = life.disk.changes();
+            let mut medium = life.medium.clone();
+            for change in &changes {
+                medium.apply(change, &mut random);
+            }
+            image = medium.cut(Luck::Everything, &mut random);
+            record = life.record.clone();
+            record.cut(changes.len());
         }
-        if number % 2 == 1 {
-            life.stop();
-        }
-        let changes = life.disk.changes();
-        let mut medium = life.medium.clone();
-        for change in &changes {
-            medium.apply(change, &mut random);
-        }
-        let at = changes.len();
-        for cut in 0..150 {
-            let mut image = medium.cut(Luck::Everything, &mut random);
+        for cut in 0..TEARS_PER_BOX {
+            let mut image = image.clone();
             let damage = damage(&mut image, &mut random);
-            let told = format!("life {number}, cut {cut}: {damage}");
-            starts.check(&image, at, &life.record, State::Damaged, &told);
+            let told = format!("{end:?}, seed {seed}, box {number}, cut {cut}: {damage}");
+            starts.check(&image, 0, &record, State::Damaged, &told);
         }
     }
+    starts
+}
+
+/// How many tears a test tries with a fresh seed; set to try more.
+const TEARS_VARIABLE: &str = "RETURNPATH_TEARS";
+
+fn tears() -> u64 {
+    let tears = std::env::var(TEARS_VARIABLE).ok();
+    tears.map_or(300, |tears| tears.parse().expect("a number of tears"))
+}
+
+/// Those with which something was missing once, and a fresh one.
+fn tear_with_seeds(end: End, seeds: &[u64]) {
+    for seed in seeds {
+        tear(*seed, end, TEARS_PER_BOX);
+    }
+    let starts = tear(crate::clock::random_u64(), end, tears());
     // A damaged page of the schema makes all of a file unreadable, and these
     // files are hardly more than their schema.
     let (count, unreadable) = (starts.count, starts.unreadable);
@@ -363,6 +403,16 @@ fn a_file_that_is_cut_or_overwritten_anywhere_is_opened_and_what_it_lacks_is_dec
         unreadable > 0 && unreadable * 2 < count,
         "{unreadable} of {count}"
     );
+}
+
+#[test]
+fn what_a_tear_after_a_clean_stop_takes_is_declared() {
+    tear_with_seeds(End::Stopped, &[]);
+}
+
+#[test]
+fn what_a_tear_after_an_unclean_stop_takes_is_declared() {
+    tear_with_seeds(End::Killed, &[]);
 }
 
 #[test]
