@@ -24,7 +24,7 @@ mod worker;
 use std::{collections::VecDeque, fs, path::Path, thread, time::Duration};
 
 use bytes::Bytes;
-use returnpath_delivery::{Commit, CommitOutcome};
+use returnpath_delivery::{Commit, CommitOutcome, StartRow};
 use returnpath_shared::{BatchId, Epoch, Incarnation};
 use returnpath_slots::{BindOutcome, Row as SlotRow, Slot};
 use tokio::sync::mpsc;
@@ -60,6 +60,8 @@ pub enum Request {
     Commit(Commit),
     /// Read a batch.
     Load(BatchId),
+    /// Read starts that have not ended cleanly.
+    ReadStarts,
     /// Copy what reads to a new file, which declares what does not.
     Rebuild {
         /// Names the new file.
@@ -119,6 +121,9 @@ pub enum Outcome {
         /// Its bytes; `None` where they cannot be had.
         bytes: Option<Bytes>,
     },
+    /// Starts that have not ended cleanly, this one among them; `None` where they
+    /// cannot be had.
+    Starts(Option<Vec<StartRow>>),
     /// There is a new file.
     Rebuilt {
         /// Its first start.
@@ -140,7 +145,7 @@ pub enum Outcome {
 pub struct Queue {
     requests: mpsc::Sender<Request>,
     /// What did not fit into the channel; bounded by what the cores have under
-    /// way: one commit or rebuild, a window of loads, and the slots that may be
+    /// way: one commit or rebuild, a window of loads, one read, and the slots that may be
     /// bound at once.
     waiting: VecDeque<Request>,
     outcomes: mpsc::Receiver<Outcome>,

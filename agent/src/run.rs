@@ -199,6 +199,9 @@ impl Agent {
                 let bytes = bytes.ok_or(Unreadable);
                 self.delivery.handle(Input::Loaded { id, bytes }, now);
             }
+            Outcome::Starts(Some(rows)) => self.delivery.handle(Input::Starts(rows), now),
+            // The file is given up, and its successor is asked again.
+            Outcome::Starts(None) => {}
             Outcome::Rebuilt {
                 epoch,
                 copied,
@@ -254,6 +257,7 @@ impl Agent {
                 Effect::Publish(publish) => self.publish(publish),
                 Effect::Commit(commit) => self.queue.request(queue::Request::Commit(commit)),
                 Effect::Load(id) => self.queue.request(queue::Request::Load(id)),
+                Effect::ReadStarts => self.queue.request(queue::Request::ReadStarts),
                 Effect::Answer { token, .. } if self.told(token, now) => {}
                 Effect::Answer { token, answer } => self.clients.answer(token, &answer),
                 Effect::Rebuild { epochs } => {

@@ -10,7 +10,7 @@ mod growing;
 mod sending;
 mod storing;
 
-use alloc::collections::VecDeque;
+use alloc::{collections::VecDeque, vec::Vec};
 
 use self::growing::Growing;
 use prost::Message as _;
@@ -44,10 +44,6 @@ const OWN_RESERVE_BYTES: u64 = 16 * 1024;
 
 /// Of the queue's batches, kept free likewise.
 const OWN_RESERVE_BATCHES: u64 = 8;
-
-/// Unclean ends declared by one start; each takes 32 bytes of RAM and a line
-/// in a batch. The rows of more stay in the file for the next start.
-const UNCLEAN_MAX: usize = 256;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -120,12 +116,11 @@ impl Delivery {
         recovered: impl IntoIterator<Item = StoredBatch>,
         now: Uptime,
     ) -> Self {
-        let mut unclean = start.unclean;
-        unclean.truncate(UNCLEAN_MAX);
+        let mut own = OwnEvents::new(start.unclean);
         let mut held = Held::default();
         for batch in recovered {
             held.insert(&batch, true);
-            settle_with(&mut unclean, &batch);
+            settle_with(&mut own.unclean_owed, &batch);
         }
         held.begin_run(start.epoch, start.boot_id);
         let mut delivery = Self {
@@ -157,7 +152,7 @@ impl Delivery {
             leaving: Leaving::default(),
             ledger: Ledger::new(start.ledger),
             anchors: Anchors::new(start.anchors),
-            own: OwnEvents::new(unclean),
+            own,
             effects: VecDeque::new(),
             totals: Status::default(),
             config,
@@ -242,6 +237,7 @@ impl Delivery {
             Input::Receipt(receipt) => self.receipt(receipt),
             Input::Committed { number, outcome } => self.committed(number, outcome),
             Input::Loaded { id, bytes } => self.loaded(id, bytes),
+            Input::Starts(rows) => self.owe_starts(rows),
             Input::ClockSynchronised { unix_ms } => {
                 self.own.boot_owed |= self.anchors.synchronised(self.boot_id, self.now, unix_ms);
             }
@@ -362,6 +358,7 @@ impl Delivery {
         }
         self.drop_too_old();
         self.expire_flights();
+        self.ask_for_starts();
         self.make_own_events();
         if self.close_due().is_some_and(|due| due <= self.now) {
             self.close();
@@ -369,6 +366,26 @@ impl Delivery {
         }
         self.send();
         self.store();
+    }
+
+    /// Asks for the unclean stops beyond those that were owed at first, once these
+    /// have left the file. Until then the cloud misses what they take, so that
+    /// their leaving waits for no other commit.
+    fn ask_for_starts(&mut self) {
+        if !self.own.may_owe_more() {
+            return;
+        }
+        if !self.storage.declared.is_empty() {
+            self.storage.tidy_now = true;
+        } else if self.storage.committing.is_none() && self.storage.file == File::Good {
+            self.own.asked_for_more();
+            self.effects.push_back(Effect::ReadStarts);
+        }
+    }
+
+    fn owe_starts(&mut self, mut rows: Vec<StartRow>) {
+        rows.retain(|row| row.epoch != self.epoch);
+        self.own.owe(rows);
     }
 
     /// The answer to an event that is known by its id.

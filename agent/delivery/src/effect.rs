@@ -7,7 +7,7 @@ use returnpath_shared::{BatchId, Class, Epoch, Lane, Ordinal, wire};
 
 use crate::{
     Pace, Uptime,
-    stored::{Durability, Op},
+    stored::{Durability, Op, StartRow},
 };
 
 /// Names a request of a client until it is answered. The shell chooses it.
@@ -111,6 +111,8 @@ pub enum Input<'a> {
         /// Its packed bytes.
         bytes: Result<Bytes, Unreadable>,
     },
+    /// The answer to an [`Effect::ReadStarts`].
+    Starts(Vec<StartRow>),
     /// The wall clock is synchronised, and showed this at `now`.
     ClockSynchronised {
         /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -163,6 +165,10 @@ pub enum Effect {
     /// Read the bytes of a batch. Answers come in the order of the requests:
     /// batches leave in the order in which they are read.
     Load(BatchId),
+    /// Read start rows, and report them by [`Input::Starts`]: as many as the file
+    /// has, or at least [`UNCLEAN_MAX`](crate::UNCLEAN_MAX) and two. What the
+    /// file cannot give is not reported; after a rebuild it is asked for again.
+    ReadStarts,
     /// Answer a client that waits.
     Answer {
         /// The request.

@@ -56,6 +56,7 @@ pub use effect::{
     Acceptance, Answer, ClientToken, Commit, CommitOutcome, Effect, FirstAnswer, Input,
     PubAckOutcome, Publish, SendingClock, Unreadable,
 };
+pub use own::UNCLEAN_MAX;
 pub use reconnect::{Dial, Loss, Reconnect, ReconnectConfig};
 pub use status::{Dropped, Held, Status};
 pub use stored::{

@@ -14,6 +14,10 @@ use returnpath_shared::{
 
 use crate::{BootFacts, LedgerRow, StartRow, Uptime, held::Place};
 
+/// Unclean stops owed at once; each takes 32 bytes of RAM and a line in a batch.
+/// The rows of more stay in the file until those before them have left it.
+pub const UNCLEAN_MAX: usize = 256;
+
 /// One event of the agent's own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Own {
@@ -22,10 +26,19 @@ pub(crate) enum Own {
     Ledger(LedgerRow),
 }
 
+/// Starts beyond those that are owed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rest {
+    Nothing,
+    InFile,
+    Asked,
+}
+
 #[derive(Debug)]
 pub(crate) struct OwnEvents {
     pub(crate) boot_owed: bool,
     pub(crate) unclean_owed: Vec<StartRow>,
+    rest: Rest,
     /// Boot events made, to tell them apart.
     pub(crate) boots: u32,
     in_open: Vec<Own>,
@@ -35,12 +48,46 @@ pub(crate) struct OwnEvents {
 impl OwnEvents {
     /// A run begins: it owes a boot event, and what earlier runs left.
     pub(crate) fn new(unclean: Vec<StartRow>) -> Self {
-        Self {
+        let mut own = Self {
             boot_owed: true,
-            unclean_owed: unclean,
+            unclean_owed: Vec::new(),
+            rest: Rest::Nothing,
             boots: 0,
             in_open: Vec::new(),
             carried: BTreeMap::new(),
+        };
+        own.owe(unclean);
+        own
+    }
+
+    /// Of these as many as may be owed at once. None may be owed before.
+    pub(crate) fn owe(&mut self, mut unclean: Vec<StartRow>) {
+        self.rest = if unclean.len() > UNCLEAN_MAX {
+            Rest::InFile
+        } else {
+            Rest::Nothing
+        };
+        unclean.truncate(UNCLEAN_MAX);
+        self.unclean_owed = unclean;
+    }
+
+    /// Whether the file holds starts that are not owed yet, and the cloud has
+    /// all that were.
+    pub(crate) fn may_owe_more(&self) -> bool {
+        let mut told = self.in_open.iter().chain(self.carried.values().flatten());
+        self.rest == Rest::InFile
+            && self.unclean_owed.is_empty()
+            && !told.any(|own| matches!(own, Own::UncleanStop(_)))
+    }
+
+    pub(crate) fn asked_for_more(&mut self) {
+        self.rest = Rest::Asked;
+    }
+
+    /// The file is another one: what was asked for and did not come is there.
+    pub(crate) fn ask_again(&mut self) {
+        if self.rest == Rest::Asked {
+            self.rest = Rest::InFile;
         }
     }
 

@@ -188,7 +188,8 @@ pub struct Start {
     /// Clock anchors of earlier boots and this one.
     pub anchors: Vec<wire::ClockAnchor>,
     /// Start rows other than this one's: runs that ended without a clean stop
-    /// and have not been declared.
+    /// and have not been declared. Of more than [`UNCLEAN_MAX`](crate::UNCLEAN_MAX)
+    /// the rest is asked for when those are.
     pub unclean: Vec<StartRow>,
     /// The powered clock as last committed.
     pub powered: Option<PoweredMark>,

@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use returnpath_delivery::{Commit, CommitOutcome, Durability, Settled, StartRow, StoredBatch};
+use returnpath_delivery::{
+    Commit, CommitOutcome, Durability, Settled, StartRow, StoredBatch, UNCLEAN_MAX,
+};
 use returnpath_shared::{BatchId, Epoch, Incarnation};
 use returnpath_slots::{Row as SlotRow, Slot};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
@@ -372,6 +374,21 @@ impl QueueFile {
             Ok(bytes) => bytes,
             Err(error) => {
                 error!(%error, %id, "a batch cannot be read");
+                self.distrust();
+                None
+            }
+        }
+    }
+
+    /// Starts that have not ended cleanly: as many as are declared at once, this
+    /// one, and one that says that there are more. `None` where they cannot be
+    /// read.
+    pub(super) fn starts(&mut self) -> Option<Vec<StartRow>> {
+        let mut starts = Vec::new();
+        match rows::starts(&self.connection, UNCLEAN_MAX + 2, &mut starts) {
+            Ok(()) => Some(starts),
+            Err(error) => {
+                error!(%error, "a start cannot be read");
                 self.distrust();
                 None
             }

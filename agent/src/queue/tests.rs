@@ -5,7 +5,7 @@ use std::{
 
 use returnpath_delivery::{
     Durability, LedgerRow, Op, Powered, PoweredMark, ProofId, Settled, StartRow, StoredBatch,
-    Uptime,
+    UNCLEAN_MAX, Uptime,
 };
 use returnpath_shared::{Class, Ordinal, ProofKey, Sequence, wire};
 use rusqlite::Connection;
@@ -285,6 +285,46 @@ fn what_was_committed_survives_a_kill_and_the_start_is_known_to_be_unclean() {
     let unclean: Vec<_> = after.found().unclean.iter().map(|row| row.epoch).collect();
     assert_eq!(unclean, [epoch]);
     assert_eq!(sequences(&mut after), [1]);
+}
+
+#[test]
+fn of_many_starts_so_many_are_read_as_are_declared_at_once_and_two() {
+    let directory = Directory::new("starts");
+    let mut open = directory.open(1);
+    let epoch = open.found().epoch;
+    let starts = 2..=2 * u32::try_from(UNCLEAN_MAX).unwrap();
+    let row = |start| StartRow {
+        epoch: Epoch { start, ..epoch },
+        settled: Settled {
+            ordinal: start.into(),
+            sequence: 2,
+        },
+    };
+    let ops = starts.clone().map(|start| Op::StartPut(row(start)));
+    assert_eq!(commit(&mut open, ops.collect()), CommitOutcome::Done);
+    let mut worker = Worker::new(open.paths.clone(), BYTES_MAX, open.file);
+    let mut read = || match worker.carry_out(Request::ReadStarts) {
+        Some(Outcome::Starts(rows)) => rows,
+        other => panic!("{other:?}"),
+    };
+    let rows = read().unwrap();
+    assert_eq!(rows.len(), UNCLEAN_MAX + 2);
+    assert!(
+        rows[1..].iter().eq(starts
+            .map(row)
+            .take(UNCLEAN_MAX + 1)
+            .collect::<Vec<_>>()
+            .iter())
+    );
+
+    let connection = worker.file.as_ref().unwrap().connection();
+    let rot = "UPDATE start SET settled_ordinal = 9999 WHERE start = 7";
+    assert_eq!(connection.execute(rot, []).unwrap(), 1);
+    let mut read = || worker.carry_out(Request::ReadStarts);
+    for _ in 0..2 {
+        assert!(matches!(read(), Some(Outcome::Starts(None))));
+    }
+    assert!(worker.file.as_ref().unwrap().is_damaged());
 }
 
 #[test]

@@ -84,6 +84,10 @@ impl Worker {
                 id,
                 bytes: self.file.as_mut().and_then(|file| file.load(id)),
             },
+            Request::ReadStarts => {
+                let file = self.file.as_mut().filter(|file| !file.is_damaged());
+                Outcome::Starts(file.and_then(QueueFile::starts))
+            }
             Request::Rebuild {
                 incarnation,
                 epochs,

@@ -181,6 +181,7 @@ impl Outage {
                     continue;
                 }
                 Effect::Publish(_) | Effect::Stopped => continue,
+                Effect::ReadStarts => bail!("there are no earlier runs"),
                 Effect::Rebuild { .. } => bail!("the queue file failed"),
             };
             self.queue.request(request);
@@ -195,6 +196,7 @@ impl Outage {
                 }
                 outcome @ (Outcome::Bound { .. }
                 | Outcome::ConfigStored { .. }
+                | Outcome::Starts(_)
                 | Outcome::Rebuilt { .. }
                 | Outcome::RebuildFailed
                 | Outcome::Closed) => bail!("not asked for: {outcome:?}"),

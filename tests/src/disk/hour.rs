@@ -233,7 +233,9 @@ impl<'d> SimulatedBox<'d> {
                 Effect::Commit(commit) => self.ask(Request::Commit(commit)).await?,
                 Effect::Load(id) => self.ask(Request::Load(id)).await?,
                 Effect::Answer { .. } => {}
-                Effect::Rebuild { .. } | Effect::Stopped => bail!("unexpected: {effect:?}"),
+                Effect::ReadStarts | Effect::Rebuild { .. } | Effect::Stopped => {
+                    bail!("unexpected: {effect:?}")
+                }
             }
         }
         Ok(())

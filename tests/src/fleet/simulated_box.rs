@@ -318,6 +318,8 @@ impl SimulatedBox {
                     self.delivery.handle(Input::Loaded { id, bytes }, now);
                 }
                 Effect::Answer { token, answer } => self.answer(token, answer, now),
+                // It keeps no starts of earlier runs.
+                Effect::ReadStarts => self.delivery.handle(Input::Starts(Vec::new()), now),
                 // Asked for after a failed commit, which memory has not.
                 Effect::Rebuild { .. } => self.delivery.handle(Input::RebuildFailed, now),
                 Effect::Stopped => {}

@@ -405,6 +405,7 @@ impl Delivery {
         self.proof_repeats.rewrite();
         self.anchors.rewrite();
         self.own.boot_owed = true;
+        self.own.ask_again();
         self.drop_excess_incarnations();
         let copied = self.held.iter().filter(|view| view.in_file);
         let copied_bytes = copied.map(|view| u64::from(view.batch.size_bytes)).sum();

@@ -248,6 +248,10 @@ impl Bench {
                 Effect::Answer { token, answer } => {
                     self.answers.insert(token, answer);
                 }
+                Effect::ReadStarts => {
+                    let rows = self.disk.current().starts();
+                    self.delivery.handle(Input::Starts(rows), self.now);
+                }
                 Effect::Rebuild { .. } => self.rebuild_wanted = true,
                 Effect::Stopped => self.stopped = true,
             }

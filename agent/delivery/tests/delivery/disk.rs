@@ -72,8 +72,12 @@ impl File {
 
     /// Start rows of other runs.
     pub(crate) fn unclean(&self, own: Epoch) -> Vec<StartRow> {
-        let others = self.starts.iter().filter(|(epoch, _)| **epoch != own);
-        let rows = others.map(|(epoch, settled)| StartRow {
+        let rows = self.starts().into_iter();
+        rows.filter(|row| row.epoch != own).collect()
+    }
+
+    pub(crate) fn starts(&self) -> Vec<StartRow> {
+        let rows = self.starts.iter().map(|(epoch, settled)| StartRow {
             epoch: *epoch,
             settled: *settled,
         });

@@ -1,10 +1,10 @@
 //! The rules of delivery, one test each.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use returnpath_delivery::{
     Acceptance, Answer, CommitOutcome, Config, FirstAnswer, Input, Op, Pace, PubAckOutcome,
-    SyncPolicy,
+    SyncPolicy, UNCLEAN_MAX,
 };
 use returnpath_shared::{
     BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Class, Lane,
@@ -884,6 +884,44 @@ fn what_could_come_back_after_a_power_cut_still_counts_as_held() {
     assert!(bench.disk.synced.batches.is_empty());
     bench.accept(opportunity());
     assert_eq!(bench.published[0].oldest_held[0].sequence.0, 5);
+}
+
+/// Starts that the cloud was told of by this run, in the order of telling.
+fn unclean_starts(bench: &Bench) -> Vec<u32> {
+    let sent = bench.published.iter();
+    let sent = sent.filter(|sent| sent.id.epoch == bench.epoch);
+    let events = sent.flat_map(events_of);
+    let starts = events.filter_map(|kind| match kind {
+        Kind::UncleanStop(stop) => Some(stop.epoch?.start),
+        _ => None,
+    });
+    starts.collect()
+}
+
+#[test]
+fn more_unclean_stops_than_are_owed_at_once_are_all_told_by_the_same_run() {
+    let mut bench = Bench::offline(config());
+    for _ in 0..600 {
+        bench.power_cut();
+    }
+    bench.handle(Input::LinkUp);
+    bench.pass(5_000);
+    assert_eq!(unclean_starts(&bench).len(), UNCLEAN_MAX);
+    bench.pass(3_600_000);
+    let mut told: BTreeSet<u32> = unclean_starts(&bench).into_iter().collect();
+    assert_eq!(told.len(), UNCLEAN_MAX, "none before those are receipted");
+    // This run is among those that have not ended. What was told last waits for
+    // another commit, since nothing waits for its leaving.
+    for (rows, passes_ms) in [(344 + 1, 5_000), (88 + 1, 5_000), (1, 60_000)] {
+        bench.receipt_all();
+        bench.pass(passes_ms);
+        assert_eq!(bench.disk.current().starts.len(), rows);
+        told.extend(unclean_starts(&bench));
+    }
+    assert!(told.into_iter().eq(1..=600));
+    bench.commits.clear();
+    bench.pass(3_600_000);
+    assert!(bench.commits.is_empty(), "nothing is left to ask for");
 }
 
 #[test]

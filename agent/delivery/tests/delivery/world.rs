@@ -720,6 +720,10 @@ impl World {
                 self.commit = Some(commit);
             }
             Effect::Load(id) => self.loads.push_back(id),
+            Effect::ReadStarts => {
+                let rows = self.disk.current().starts();
+                self.delivery.handle(Input::Starts(rows), self.now);
+            }
             Effect::Answer { token, answer } => {
                 let told = self.waiting.remove(&token).expect("answered once");
                 let (Answer::Durable { epoch, ordinal } | Answer::AcceptedOnly { epoch, ordinal }) =

@@ -221,7 +221,9 @@ impl Bench {
                     bytes: self.file.get(&id).cloned().ok_or(Unreadable),
                 },
                 Effect::Answer { .. } => continue,
-                Effect::Rebuild { .. } | Effect::Stopped => panic!("nothing asks for {effect:?}"),
+                Effect::ReadStarts | Effect::Rebuild { .. } | Effect::Stopped => {
+                    panic!("nothing asks for {effect:?}")
+                }
             };
             self.delivery.handle(input, self.now);
         }

@@ -360,6 +360,12 @@ impl Life {
                 }
                 other => panic!("{other:?}"),
             },
+            Effect::ReadStarts => match self.worker.carry_out(Request::ReadStarts) {
+                Some(Outcome::Starts(Some(rows))) => {
+                    self.delivery.handle(Input::Starts(rows), self.now);
+                }
+                other => panic!("{other:?}"),
+            },
             Effect::Publish(publish) => self.publish(&publish),
             Effect::Answer { token, answer } => {
                 assert!(self.waiting.remove(&token));
