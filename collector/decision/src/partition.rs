@@ -247,7 +247,7 @@ impl Partition {
         {
             part.record.asked_after_us = sent_us.saturating_sub(asking.taken_us);
             part.record.latency_us = ended_us.saturating_sub(sent_us);
-            asking.waiting.end(ended_us);
+            asking.waiting.add(sent_us, ended_us);
             part.answered(answered);
         }
         self.proceed(asking, &mut lent, out);

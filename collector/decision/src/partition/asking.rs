@@ -121,10 +121,8 @@ impl SlotAsking {
     }
 
     /// Says of everyone who did not answer why, before the slot is decided.
-    /// Returns how many calls are under way still.
-    pub(super) fn close(&mut self, taken_us: u64, now_us: u64) -> u32 {
+    pub(super) fn close(&mut self, taken_us: u64, now_us: u64, waiting: &mut Waiting) {
         let is_time_up = now_us >= self.deadline_us;
-        let mut under_way = 0;
         for part in &mut self.parts {
             match part.state {
                 PartState::Done => {}
@@ -135,14 +133,13 @@ impl SlotAsking {
                     None => Exclusion::NotNeeded,
                 }),
                 PartState::UnderWay { asked_us, .. } => {
-                    under_way += 1;
+                    waiting.add(asked_us, now_us);
                     part.record.asked_after_us = asked_us.saturating_sub(taken_us);
                     part.record.latency_us = now_us.saturating_sub(asked_us);
                     part.end(Outcome::Timeout);
                 }
             }
         }
-        under_way
     }
 }
 
@@ -173,31 +170,22 @@ impl Part {
     }
 }
 
-/// How long at least one call was under way, in microseconds of the monotonic
+/// How long at least one call was on its way, in microseconds of the monotonic
 /// clock: what of the time was not ours.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Waiting {
-    under_way: u32,
-    since_us: u64,
+    /// Counted up to here.
+    to_us: u64,
     waited_us: u64,
 }
 
 impl Waiting {
-    pub(super) fn begin(&mut self, now_us: u64) {
-        if self.under_way == 0 {
-            self.since_us = now_us;
-        }
-        self.under_way += 1;
-    }
-
-    /// One call ended, at `ended_us`.
-    pub(super) fn end(&mut self, ended_us: u64) {
-        if self.under_way == 0 {
-            return;
-        }
-        self.under_way -= 1;
-        self.waited_us += ended_us.saturating_sub(self.since_us);
-        self.since_us = self.since_us.max(ended_us);
+    /// A call was on its way from one time to the other. To be told in the
+    /// order in which they ended; where it is not, too little is counted, never
+    /// too much.
+    pub(super) fn add(&mut self, sent_us: u64, ended_us: u64) {
+        self.waited_us += ended_us.saturating_sub(sent_us.max(self.to_us));
+        self.to_us = self.to_us.max(ended_us);
     }
 
     pub(super) fn waited_us(&self) -> u64 {
@@ -212,14 +200,17 @@ mod tests {
     #[test]
     fn overlapping_calls_are_waited_for_once() {
         let mut waiting = Waiting::default();
-        waiting.begin(10);
-        waiting.begin(12);
-        waiting.end(40);
-        assert_eq!(waiting.waited_us(), 30);
-        waiting.end(50);
-        assert_eq!(waiting.waited_us(), 40);
-        waiting.begin(70);
-        waiting.end(75);
-        assert_eq!(waiting.waited_us(), 45);
+        for (sent_us, ended_us, waited_us) in [
+            (10, 40, 30),
+            (12, 50, 40),
+            // Within what was counted.
+            (20, 30, 40),
+            (70, 75, 45),
+            // A clock that is read in another order.
+            (90, 80, 45),
+        ] {
+            waiting.add(sent_us, ended_us);
+            assert_eq!(waiting.waited_us(), waited_us);
+        }
     }
 }

@@ -220,7 +220,6 @@ impl Partition {
             number: id.number,
             asked_us: now_us,
         };
-        asking.waiting.begin(now_us);
         self.calls.insert(id.number, (asking.read.number, place));
         out.call(Call {
             id,
@@ -235,9 +234,7 @@ impl Partition {
         let now = lent.now;
         let slot = &mut asking.slots[place];
         slot.is_decided = true;
-        for _ in 0..slot.close(asking.taken_us, now.monotonic_us) {
-            asking.waiting.end(now.monotonic_us);
-        }
+        slot.close(asking.taken_us, now.monotonic_us, &mut asking.waiting);
         let waited_us = asking.waiting.waited_us();
         let parts = mem::take(&mut slot.parts);
         let mut aggregators: Vec<AggregatorRecord> =
