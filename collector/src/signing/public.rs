@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use returnpath_shared::TRUSTED_KEYS_MAX;
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use returnpath_shared::TRUSTED_KEYS_MAX;
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem, pem::PemObject as _};
 use thiserror::Error;
 
