@@ -37,6 +37,8 @@ faults! {
     BootIn1970,
     /// A clock that nobody trusts yet jumps.
     ClockStepped,
+    /// A clock that its box calls synchronised jumps by hours or years.
+    SynchronisedClockStepped,
     /// A page of the queue file cannot be read any more.
     PageWentBad,
     /// A commit of the queue file is rolled back.

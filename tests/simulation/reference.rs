@@ -73,6 +73,9 @@ pub(crate) struct Reference {
     declared: BTreeSet<(BoxIndex, Epoch, u64, u64)>,
     /// When it happened, and what it is recognised by.
     happened: BTreeMap<EventName, (u64, Option<ProofKey>)>,
+    /// Boots in which a clock that was called synchronised was not. What they
+    /// say of the time may be wrong, and of nothing else.
+    lying_boots: BTreeSet<u64>,
     batches: BTreeMap<(BoxIndex, BatchId), Sent>,
     /// The last batch of each run that reached a bridge.
     last_arrived: BTreeMap<(BoxIndex, Epoch), Sequence>,
@@ -99,6 +102,10 @@ impl Reference {
                 "{name:?} was given to two events"
             ),
         }
+    }
+
+    pub(crate) fn its_clock_lies(&mut self, boot_id: u64) {
+        self.lying_boots.insert(boot_id);
     }
 
     pub(crate) fn answered(
@@ -255,6 +262,9 @@ impl Reference {
         let Some((happened_ms, _)) = self.happened.get(&(of, epoch, record.ordinal)) else {
             return;
         };
+        if self.lying_boots.contains(&record.boot_id) {
+            return;
+        }
         let happened = unix_ms(*happened_ms);
         match record.time_quality() {
             TimeQuality::Synchronised | TimeQuality::Corrected => assert!(

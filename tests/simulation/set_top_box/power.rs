@@ -83,13 +83,20 @@ impl World {
         self.tell(of, &Input::ClockSynchronised { unix_ms });
     }
 
+    /// A clock that is called synchronised jumps seldom, and so far that nobody
+    /// can believe it.
     pub(crate) fn clock_steps(&mut self, of: BoxIndex) {
         let hours = i64::try_from(self.random.below(20_000)).unwrap() - 10_000;
-        if let Some(power) = &mut self.boxes[of].power
-            && !power.synchronised
-        {
+        let Some(power) = &mut self.boxes[of].power else {
+            return;
+        };
+        if !power.synchronised {
             power.clock_off_ms = hours * 3_600_000;
             self.faults.count(Fault::ClockStepped);
+        } else if hours % 4 == 0 && hours != 0 {
+            power.clock_off_ms = hours * 3_600_000;
+            self.reference.its_clock_lies(power.boot_id);
+            self.faults.count(Fault::SynchronisedClockStepped);
         }
     }
 }
