@@ -467,6 +467,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
                 | ErrorCode::OutOfMemory
                 | ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
+                | ErrorCode::FileLockingProtocolFailed
                 | ErrorCode::OperationInterrupted
                 | ErrorCode::CannotOpen
                 | ErrorCode::PermissionDenied

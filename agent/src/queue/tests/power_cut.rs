@@ -308,6 +308,31 @@ fn the_power_may_go_at_any_point_of_a_rebuild_after_a_sync_that_failed() {
     assert!(totals.rebuilds >= 4, "{totals:?}");
 }
 
+#[test]
+fn a_run_tells_every_unclean_stop_that_its_file_holds() {
+    let directory = Directory::new("many-starts");
+    let mut open = OpenQueue::open(&directory.0, BYTES_MAX, incarnation(1)).unwrap();
+    let epoch = open.found().epoch;
+    let row = |start| StartRow {
+        epoch: Epoch { start, ..epoch },
+        settled: Settled::default(),
+    };
+    let ops = (1_000..1_600).map(|start| Op::StartPut(row(start)));
+    assert_eq!(commit(&mut open, ops.collect()), CommitOutcome::Done);
+    close(open);
+    let files = fs::read_dir(&directory.0).unwrap().map(Result::unwrap);
+    let files = files.map(|file| {
+        let name = file.file_name().into_string().unwrap();
+        (name, fs::read(file.path()).unwrap())
+    });
+    let image: Image = files.collect();
+    let mut life = Life::begin(&image, Record::default(), &mut Random::new(1));
+    // No more are asked for than are declared at once.
+    assert_eq!(life.starts().len(), UNCLEAN_MAX + 2);
+    life.pass_online(60_000);
+    assert_eq!(life.starts().len(), 1, "its own");
+}
+
 /// A part of a file changes, or its end is gone.
 fn damage(image: &mut Image, random: &mut Random) -> String {
     let names: Vec<String> = image.keys().cloned().collect();

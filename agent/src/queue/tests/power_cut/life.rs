@@ -267,6 +267,18 @@ impl Life {
         }
     }
 
+    /// For so long the cloud has and receipts what the box sends.
+    pub(super) fn pass_online(&mut self, ms: u64) {
+        self.cloud = Cloud::Receipts;
+        self.handle(Input::LinkUp);
+        self.pass(ms);
+    }
+
+    /// Starts in the file that have not ended cleanly, this one among them.
+    pub(super) fn starts(&mut self) -> Vec<StartRow> {
+        self.worker.file.as_mut().unwrap().starts().unwrap()
+    }
+
     /// Everything goes down, and the file is closed in order.
     pub(super) fn stop(&mut self) {
         self.handle(Input::Stop);
