@@ -66,9 +66,9 @@ enum Part {
 /// How the last run ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
-    /// By the power: the start checks the whole file.
+    /// By the power.
     Killed,
-    /// In order: there is no log, and the start trusts the file.
+    /// In order: there is no log.
     Stopped,
 }
 
