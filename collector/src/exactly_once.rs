@@ -19,18 +19,22 @@
 //! what became of a commit, everything in memory is dropped and read again from
 //! Kafka. One thread does all of it, so there is nothing to lock; what comes
 //! from other threads is left where the work finds it, and a [`Bell`] wakes the
-//! loop.
+//! loop. Only the wait for a commit may be another thread's (`committer`): a
+//! role that works ahead ([`Work::WORKS_AHEAD`]) fills the next transaction
+//! meanwhile. Both are undone where the first is aborted.
 //!
 //! `session` is the life of one set of clients with the state that belongs to
-//! it; `source` and `sink` are its clients, `changelog` loads the state;
-//! `cadence`, `classify` and `share` decide, without touching Kafka; `work` is
-//! the seam to the role.
+//! it; `source` reads, `sink` collects what `producer` gives to Kafka,
+//! `changelog` loads the state; `cadence`, `classify` and `share` decide, without
+//! touching Kafka; `work` is the seam to the role.
 
 mod bell;
 mod cadence;
 mod changelog;
 mod classify;
+mod committer;
 mod metrics;
+mod producer;
 mod session;
 mod share;
 mod sink;
@@ -65,6 +69,7 @@ use crate::{
     node_id::NodeId,
     topics,
 };
+use committer::Committer;
 use session::{Ended, Session};
 
 /// Pause before the first new session after one broke; doubles each time.
@@ -228,16 +233,31 @@ struct Worker {
 }
 
 impl Worker {
-    fn run<W: Work>(self, work: &mut W) -> Result<(), Error> {
+    fn run<W: Work>(&self, work: &mut W) -> Result<(), Error> {
+        thread::scope(|scope| {
+            let committer = W::WORKS_AHEAD.then(|| Committer::start(scope, self));
+            let committer = committer.transpose().map_err(Error::Thread)?;
+            self.run_sessions(work, committer.as_ref())
+        })
+    }
+
+    fn run_sessions<W: Work>(
+        &self,
+        work: &mut W,
+        committer: Option<&Committer<'_>>,
+    ) -> Result<(), Error> {
         let role = self.terms.role;
         let mut pause = REBUILD_AFTER;
         while !self.is_stopping() {
-            let mut session = Session::open(&self, work)?;
-            let ended = session.run(&self)?;
+            let mut session = Session::open(self, work, committer)?;
+            let ended = session.run(self)?;
             let useful = session.committed_any();
             drop(session);
             match ended {
                 Ended::Stopped => break,
+                Ended::Broken(_) if committer.is_some_and(Committer::has_panicked) => {
+                    return Err(Error::Panicked { role });
+                }
                 Ended::Broken(reason) => {
                     self.metrics.sessions_rebuilt.inc();
                     self.health

@@ -18,7 +18,6 @@ pub mod decide;
 pub mod decisions;
 mod exactly_once;
 pub mod exit;
-mod hex;
 pub mod kafka;
 pub mod mqtt;
 pub mod node_id;

@@ -27,7 +27,7 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, pem, pem::PemObject as _};
 use thiserror::Error;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::hex::hex;
+use returnpath_shared::hex;
 
 pub(crate) use public::PublicKeys;
 pub use public::PublicKeysError;

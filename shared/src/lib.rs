@@ -4,6 +4,7 @@
 
 mod check;
 mod codec;
+mod hex;
 mod id;
 mod kind;
 mod limit;
@@ -13,6 +14,7 @@ pub mod wire;
 
 pub use check::{FieldError, check, check_config};
 pub use codec::{PackError, Packed, UnpackError, pack, pack_encoded, unpack};
+pub use hex::hex;
 pub use id::{BatchId, DeviceId, Epoch, IdError, Incarnation, Ordinal, Sequence};
 pub use kind::{Class, Kind, Stream, Urgency};
 pub use limit::*;

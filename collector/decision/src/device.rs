@@ -5,7 +5,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 
 use prost::{Message as _, encoding};
 use returnpath_shared::wire::{DecideState, OpenDecision, Stage};
-use returnpath_transaction::Versioned;
+use returnpath_transaction::Staged;
 
 use crate::{
     exposures::Exposures,
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) key: Arc<str>,
-    pub(crate) known: Versioned<Known>,
+    pub(crate) known: Staged<Known>,
     /// Whether the open transaction lists it already.
     pub(crate) is_listed: bool,
     /// Its opportunities that are being decided.
@@ -39,8 +39,7 @@ pub(crate) struct Asked {
     pub(crate) room: usize,
 }
 
-/// What a transaction may change. Its parts are shared between the committed
-/// and the open version.
+/// What a transaction may change. Its parts are shared between its versions.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(crate) struct Known {
     /// Oldest first.
@@ -54,7 +53,7 @@ impl Device {
     pub(crate) fn new(key: &str) -> Self {
         Self {
             key: key.into(),
-            known: Versioned::default(),
+            known: Staged::default(),
             is_listed: false,
             askings: Vec::new(),
             read_to: 0,
@@ -83,9 +82,15 @@ impl Device {
         self.oldest_asking().unwrap_or(self.read_to)
     }
 
+    /// What is changed from here on belongs to the next transaction.
+    pub(crate) fn seal(&mut self) {
+        self.known.seal();
+        self.is_listed = false;
+    }
+
+    /// What was sealed stays.
     pub(crate) fn commit(&mut self) {
         self.known.commit();
-        self.is_listed = false;
     }
 
     /// Back to what is committed; what was read of the inputs since is read

@@ -14,8 +14,9 @@
 //! opportunity(record, …, out)*  ad_event(record, …, out)*
 //! answered(ended, …, out)*  handle_timeout(…, out)*  pushed(id, …, out)*
 //!   after each: make out.take_calls(), at once; settings.read(answer) as it comes
-//!   → changes(out) → produce out, send offsets of both inputs, each up to
-//!     lowest_unfinished_offset(input)
+//!   → note lowest_unfinished_offset(input) of both inputs
+//!   → changes(out) → produce out, send offsets of both inputs, each up to there;
+//!     what is taken from here on belongs to the next transaction
 //!   → committed: commit(pushes), publish them
 //!   → aborted:   abort(), clear out, seek both inputs back to the committed
 //!                offsets; calls under way still end in answered()

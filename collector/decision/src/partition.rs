@@ -63,9 +63,11 @@ pub struct Ended {
 }
 
 /// What is known of the boxes of one partition: exactly what has been
-/// committed, plus the changes of the open transaction, which end with
-/// [`commit`](Self::commit) or [`abort`](Self::abort); and the askings that are
-/// under way, which belong to no transaction.
+/// committed, plus the changes of the sealed transaction, which Kafka is about
+/// to commit, and of the open one; and the askings that are under way, which
+/// belong to no transaction. [`changes`](Self::changes) seals what is open,
+/// [`commit`](Self::commit) keeps what is sealed, [`abort`](Self::abort) undoes
+/// both.
 #[derive(Debug)]
 pub struct Partition {
     settings: Arc<Settings>,
@@ -80,16 +82,26 @@ pub struct Partition {
     calls: BTreeMap<u64, (u64, usize)>,
     /// Decisions to look at once they have expired without acknowledgement.
     closings: BTreeSet<Closing>,
-    /// To be pushed once the open transaction is committed.
-    pushes: Vec<Pushing>,
-    /// Devices that the open transaction has touched.
-    touched: Vec<DeviceIndex>,
-    /// Devices known when the open transaction began.
+    open: Transaction,
+    /// What Kafka is about to commit.
+    sealed: Transaction,
+    /// Devices known to Kafka.
     devices_committed: usize,
+}
+
+/// What a transaction does.
+#[derive(Debug)]
+struct Transaction {
+    /// To be pushed once it is committed.
+    pushes: Vec<Pushing>,
+    /// Devices that it has touched.
+    touched: Vec<DeviceIndex>,
+    /// Devices known at its end.
+    devices: usize,
     counts: Counts,
 }
 
-/// A decision to be pushed once the open transaction is committed.
+/// A decision to be pushed once its transaction is committed.
 #[derive(Debug)]
 struct Pushing {
     device: DeviceIndex,
@@ -107,7 +119,8 @@ impl Partition {
     /// One that knows no box and remembers within other bounds.
     #[must_use]
     pub fn with_limits(settings: Arc<Settings>, limits: Limits) -> Self {
-        let counts = Counts::of(settings.aggregators.len());
+        let open = Transaction::new(&settings);
+        let sealed = Transaction::new(&settings);
         Self {
             settings,
             limits,
@@ -117,10 +130,9 @@ impl Partition {
             deadlines: BTreeSet::new(),
             calls: BTreeMap::new(),
             closings: BTreeSet::new(),
-            pushes: Vec::new(),
-            touched: Vec::new(),
+            open,
+            sealed,
             devices_committed: 0,
-            counts,
         }
     }
 
@@ -160,7 +172,7 @@ impl Partition {
         let read = match Read::of(record, &self.settings) {
             Ok(read) => read,
             Err(opportunity::Undecodable) => {
-                self.counts.undecodable_opportunities += 1;
+                self.open.counts.undecodable_opportunities += 1;
                 return;
             }
         };
@@ -170,7 +182,7 @@ impl Partition {
         let is_reread = known.is_finished(read.number, read.received_unix_ms)
             || self.askings.contains_key(&read.number);
         if is_reread {
-            self.counts.reread += 1;
+            self.open.counts.reread += 1;
             return;
         }
         device.read_to = read.number.saturating_add(1);
@@ -181,7 +193,7 @@ impl Partition {
         if let Some(settled) = said {
             self.settle(index, settled, lent.now, out);
         }
-        self.counts.opportunities += 1;
+        self.open.counts.opportunities += 1;
         let device = &self.devices[index];
         let known = device.known.get();
         let mut room = known
@@ -191,19 +203,19 @@ impl Partition {
         for slot in &read.slots {
             if let Some(open) = known.find(&slot.decision_id) {
                 if open.signed.is_none() || lent.now.unix_ms >= open.expiry_unix_ms {
-                    self.counts.repeated_late += 1;
+                    self.open.counts.repeated_late += 1;
                     continue;
                 }
-                self.counts.pushed_again += 1;
+                self.open.counts.pushed_again += 1;
                 out.urge();
-                self.pushes.push(Pushing {
+                self.open.pushes.push(Pushing {
                     device: index,
                     decision_id: slot.decision_id.as_str().into(),
                     timing: None,
                 });
             } else if device.is_asking(&slot.decision_id) {
                 // The opportunity that asked first holds the offsets back.
-                self.counts.joined += 1;
+                self.open.counts.joined += 1;
             } else {
                 slots.push(self.slot_asking(slot, &read, &mut room, &lent));
             }
@@ -306,20 +318,24 @@ impl Partition {
         }
     }
 
-    /// Appends the changelog records of the open transaction, one a device.
-    /// Call once, after the last input of the transaction. That a decision was
-    /// pushed is written with what changes next: half of all changes would be
-    /// that, and who restores a decision without it pushes it once more, which
-    /// it would do all the same until the box has acknowledged it.
-    pub fn changes(&self, out: &mut Output) {
-        for index in &self.touched {
-            let device = &self.devices[*index];
+    /// Appends the changelog records of the open transaction, one a device, and
+    /// seals it: what comes after belongs to the next. What became of the one
+    /// sealed before must have been told. That a decision was pushed is written
+    /// with what changes next: half of all changes would be that, and who
+    /// restores a decision without it pushes it once more, which it would do
+    /// all the same until the box has acknowledged it.
+    pub fn changes(&mut self, out: &mut Output) {
+        for index in &self.open.touched {
+            let device = &mut self.devices[*index];
             let known = device.known.get();
-            let committed = device.known.committed();
-            if committed.is_some_and(|committed| !known.leads_to_the_same(committed)) {
+            let before = device.known.before();
+            if before.is_some_and(|before| !known.leads_to_the_same(before)) {
                 put_state(device, out);
             }
+            device.seal();
         }
+        self.open.devices = self.devices.len();
+        core::mem::swap(&mut self.open, &mut self.sealed);
     }
 
     /// Appends the whole state as changelog records, in the order of their
@@ -333,25 +349,26 @@ impl Partition {
         }
     }
 
-    /// Kafka has committed the transaction: its changes stay, and its decisions
-    /// are to be pushed. Returns what it did, for metrics. What is being asked
-    /// goes on.
+    /// Kafka has committed the sealed transaction: its changes stay, and its
+    /// decisions are to be pushed. Returns what it did, for metrics. What is
+    /// being asked goes on, and so does the open transaction.
     pub fn commit(&mut self, pushes: &mut Vec<Push>) -> Counts {
-        for pushing in self.pushes.drain(..) {
+        for pushing in self.sealed.pushes.drain(..) {
             let device = &self.devices[pushing.device];
             pushes.extend(push(device, &pushing.decision_id, pushing.timing));
         }
-        for device in self.touched.drain(..) {
+        for device in self.sealed.touched.drain(..) {
             self.devices[device].commit();
         }
-        self.devices_committed = self.devices.len();
+        self.devices_committed = self.devices_committed.max(self.sealed.devices);
         let none = Counts::of(self.settings.aggregators.len());
-        core::mem::replace(&mut self.counts, none)
+        core::mem::replace(&mut self.sealed.counts, none)
     }
 
-    /// Kafka has aborted the transaction: everything since the last commit is
-    /// undone, as if it had never been. What is being asked is dropped too; the
-    /// shell reads again from the committed offsets, which are not beyond it.
+    /// Kafka has aborted the sealed transaction, or nothing can be added to the
+    /// open one: everything since the last commit is undone, as if it had never
+    /// been. What is being asked is dropped too; the shell reads again from the
+    /// committed offsets, which are not beyond it.
     pub fn abort(&mut self) {
         for device in self.devices.drain(self.devices_committed..) {
             self.index.remove(&device.key);
@@ -359,8 +376,10 @@ impl Partition {
         for device in &mut self.devices {
             device.abort();
         }
-        for index in self.touched.drain(..) {
-            // What was closed in the transaction is not closed.
+        let mut touched = core::mem::take(&mut self.sealed.touched);
+        touched.append(&mut self.open.touched);
+        for index in touched {
+            // What was closed in a transaction is not closed.
             if let Some(device) = self.devices.get(index) {
                 let open = device.known.get().open.iter();
                 let open = open.filter(|open| has_ad(open) && !Closing::is_recorded(open));
@@ -373,8 +392,8 @@ impl Partition {
         self.askings.clear();
         self.deadlines.clear();
         self.calls.clear();
-        self.pushes.clear();
-        self.counts = Counts::of(self.settings.aggregators.len());
+        self.open = Transaction::new(&self.settings);
+        self.sealed = Transaction::new(&self.settings);
     }
 
     /// Boxes known: for metrics.
@@ -405,7 +424,7 @@ impl Partition {
         let device = &mut self.devices[index];
         if !device.is_listed {
             device.is_listed = true;
-            self.touched.push(index);
+            self.open.touched.push(index);
         }
     }
 
@@ -424,6 +443,17 @@ impl Partition {
         let device = &mut self.devices[index];
         let number = device.finished_to();
         device.known.change().finish(number, received_unix_ms);
+    }
+}
+
+impl Transaction {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            pushes: Vec::new(),
+            touched: Vec::new(),
+            devices: 0,
+            counts: Counts::of(settings.aggregators.len()),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Names a slot: the same one has the same decision id, whoever decides it.
 
 use alloc::string::String;
-use core::fmt::Write as _;
 
+use returnpath_shared::hex;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of a SHA-256 that a decision id shows: 128 bits do not collide.
@@ -21,12 +21,7 @@ pub fn decision_id(device: &str, boot_id: u64, break_id: &str, slot: u32) -> Str
     hash.update(break_id);
     hash.update([0]);
     hash.update(slot.to_le_bytes());
-    let mut id = String::with_capacity(2 * ID_BYTES);
-    for byte in &hash.finalize()[..ID_BYTES] {
-        // Writing to a `String` cannot fail.
-        let _ = write!(id, "{byte:02x}");
-    }
-    id
+    hex(&hash.finalize()[..ID_BYTES])
 }
 
 #[cfg(test)]

@@ -15,7 +15,13 @@ impl Clock {
 
     /// Since the role began, in microseconds.
     pub(super) fn now_us(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.us_at(Instant::now())
+    }
+
+    /// Until then, since the role began, in microseconds.
+    pub(super) fn us_at(self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.0);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Both clocks.

@@ -11,7 +11,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 
 use super::secret::Secret;
-use crate::hex::hex;
+use returnpath_shared::hex;
 
 /// Shortest secret: 128 bits, if they are random.
 const SECRET_BYTES_MIN: usize = 16;

@@ -8,7 +8,9 @@
 //! calls of an aggregator): where a partition has no room, no opportunity is
 //! read until it has. A transaction ends as soon as nothing else is at hand
 //! when a decision is in it, or an opportunity that a box asked again; while
-//! decisions keep coming they go together (`exactly_once::cadence`).
+//! decisions keep coming they go together (`exactly_once::cadence`). While Kafka
+//! commits one, the next is worked on: a commit takes as long as twenty
+//! decisions, and they would all be late by the work of all.
 //!
 //! An opportunity is *pending* while its aggregators are asked: its offset is
 //! not committed, and it needs no transaction. Where the partition is handed
@@ -20,7 +22,13 @@
 mod news;
 mod own_time;
 
-use std::{collections::BTreeSet, error::Error, mem, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use returnpath_decision::{
     Answer, Call, Destination, Ended, Gates, InputRecord, Lent, Output, Partition, Pseudonyms,
@@ -172,9 +180,15 @@ impl<A: Aggregators, B: Boxes> Deciding<A, B> {
         // Only the first crosses over to the runtime: each time wakes it.
         self.runtime.spawn(async move {
             for call in calls {
-                let ended = ask(Arc::clone(&aggregators), Arc::clone(&settings), call, clock);
+                let aggregators = Arc::clone(&aggregators);
+                let settings = Arc::clone(&settings);
                 let letterbox = letterbox.clone();
-                tokio::spawn(async move { letterbox.answered(partition, ended.await) });
+                // Called within, or the task would hold, and move, all of it
+                // twice.
+                tokio::spawn(async move {
+                    let ended = ask(&*aggregators, &settings, call, clock).await;
+                    letterbox.answered(partition, ended);
+                });
             }
         });
     }
@@ -207,8 +221,8 @@ impl<A: Aggregators, B: Boxes> Deciding<A, B> {
 
 /// Makes one call, to its end, and reads what came of it.
 async fn ask<A: Aggregators>(
-    aggregators: Arc<A>,
-    settings: Arc<Settings>,
+    aggregators: &A,
+    settings: &Settings,
     call: Call,
     clock: Clock,
 ) -> Ended {
@@ -227,6 +241,8 @@ async fn ask<A: Aggregators>(
 }
 
 impl<A: Aggregators, B: Boxes> Work for Deciding<A, B> {
+    const WORKS_AHEAD: bool = true;
+
     type Partition = Owned;
     type News = News;
 
@@ -357,7 +373,7 @@ impl<A: Aggregators, B: Boxes> Work for Deciding<A, B> {
         })
     }
 
-    fn changes(&mut self, owned: &Owned, writer: &mut Writer<'_>) {
+    fn changes(&mut self, owned: &mut Owned, writer: &mut Writer<'_>) {
         let out = &mut self.state.out;
         out.clear();
         owned.core.changes(out);
@@ -367,8 +383,8 @@ impl<A: Aggregators, B: Boxes> Work for Deciding<A, B> {
         self.state.confirmations.begin(self.clock.now_us());
     }
 
-    fn committed(&mut self, owned: &mut Owned) {
-        self.state.confirmations.end(self.clock.now_us());
+    fn committed(&mut self, owned: &mut Owned, at: Instant) {
+        self.state.confirmations.end(self.clock.us_at(at));
         let mut pushes = mem::take(&mut self.state.pushes);
         let counts = owned.core.commit(&mut pushes);
         self.metrics.add(&counts);

@@ -12,12 +12,13 @@
 //! Where Kafka is slow, that is at least a quarter of what the last commit
 //! took: a fifth of the time goes into work then, at least, and a slow Kafka
 //! does not turn into a queue that makes every event late. What else is in the
-//! transaction leaves with it.
+//! transaction leaves with it. (A role that works ahead of a commit has waited
+//! that long when it ends: its commits follow each other.)
 //!
 //! The price is their number: some 40 a second in place of 5 while urgent events
 //! flow, each with its requests and markers, paid by Kafka's brokers first and
-//! the same for one event or a thousand; and nobody reads on while a commit is
-//! under way, so their number is bounded by Kafka's own pace.
+//! the same for one event or a thousand; and one commit is under way at a time,
+//! so their number is bounded by Kafka's own pace.
 
 use returnpath_shared::Urgency;
 
@@ -87,9 +88,13 @@ impl Cadence {
         open.bytes += bytes;
     }
 
-    /// The transaction ended, one way or the other; ending it took so long.
-    pub(super) fn end(&mut self, now_ms: u64, commit_ms: u64) {
+    /// The open transaction is complete; what is added now belongs to the next.
+    pub(super) fn seal(&mut self) {
         self.open = None;
+    }
+
+    /// What was sealed ended, one way or the other; ending it took so long.
+    pub(super) fn ended(&mut self, now_ms: u64, commit_ms: u64) {
         self.last_end_ms = Some(now_ms);
         self.last_commit_ms = commit_ms;
     }
@@ -99,14 +104,15 @@ impl Cadence {
         self.open.is_some()
     }
 
-    /// Whether the transaction must end now.
+    /// Whether the open transaction is as large as it may be.
+    pub(super) fn is_full(&self) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| open.records >= RECORDS_MAX || open.bytes >= BYTES_MAX)
+    }
+
+    /// Whether the open transaction must end now.
     pub(super) fn is_due(&self, now_ms: u64, supply: Supply) -> bool {
-        let Some(open) = &self.open else {
-            return false;
-        };
-        open.records >= RECORDS_MAX
-            || open.bytes >= BYTES_MAX
-            || self.due_ms(supply).is_some_and(|due_ms| due_ms <= now_ms)
+        self.is_full() || self.due_ms(supply).is_some_and(|due_ms| due_ms <= now_ms)
     }
 
     /// When it must end at the latest; `None` while nothing is open.
@@ -186,7 +192,7 @@ mod tests {
     fn slow_commits_are_given_more_work() {
         for (commit_ms, due_ms) in [(5, 1_010), (40, 1_010), (80, 1_020), (5_000, 1_200)] {
             let mut cadence = Cadence::new(HOLD_MS);
-            cadence.end(900, commit_ms);
+            cadence.ended(900, commit_ms);
             cadence.add(1_000, Urgency::Urgent, 1, 100);
             assert_eq!(cadence.due_ms(Supply::Flowing), Some(due_ms));
             assert_eq!(cadence.due_ms(Supply::Dry), Some(1_000));

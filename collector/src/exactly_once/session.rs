@@ -13,7 +13,7 @@ mod owned;
 mod transaction;
 mod working;
 
-use std::{collections::BTreeMap, mem};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use rdkafka::error::KafkaError;
 use tracing::warn;
@@ -21,11 +21,14 @@ use tracing::warn;
 use super::{
     Error, Input, Work, Worker,
     cadence::{Cadence, Supply},
-    sink::{Broken, Sink},
+    committer::Committer,
+    producer::Broken,
+    sink::Sink,
     source::Source,
 };
 use counts::Read;
 use owned::Owned;
+use transaction::Sealed;
 
 /// How a session ended.
 pub(super) enum Ended {
@@ -42,6 +45,10 @@ pub(super) struct Session<'work, W: Work> {
     sink: Sink,
     partitions: BTreeMap<i32, Owned<W::Partition>>,
     cadence: Cadence,
+    /// Where the role works ahead.
+    committer: Option<&'work Committer<'work>>,
+    /// What Kafka is committing.
+    sealed: Option<Sealed>,
     /// When work that waits is due, at the earliest.
     timeout_ms: Option<u64>,
     transaction_began_ms: Option<u64>,
@@ -51,13 +58,20 @@ pub(super) struct Session<'work, W: Work> {
 }
 
 impl<'work, W: Work> Session<'work, W> {
-    pub(super) fn open(worker: &Worker, work: &'work mut W) -> Result<Self, Error> {
+    /// Makes the clients. A role that works ahead has a `committer`.
+    pub(super) fn open(
+        worker: &Worker,
+        work: &'work mut W,
+        committer: Option<&'work Committer<'work>>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             work,
             sink: Sink::new(worker)?,
             source: Source::new(worker)?,
             partitions: BTreeMap::new(),
             cadence: Cadence::new(worker.terms.urgent_hold_ms),
+            committer,
+            sealed: None,
             timeout_ms: None,
             transaction_began_ms: None,
             read: Default::default(),
@@ -83,6 +97,7 @@ impl<'work, W: Work> Session<'work, W> {
             Err(Exit::Broken(Broken(reason))) => Ok(Ended::Broken(reason)),
             Err(Exit::Fatal(error)) => Err(error),
         };
+        self.abandon();
         for (_, owned) in mem::take(&mut self.partitions) {
             self.work.released(owned.state);
         }
@@ -92,7 +107,7 @@ impl<'work, W: Work> Session<'work, W> {
     }
 
     fn work(&mut self, worker: &Worker) -> Result<(), Exit> {
-        if !self.sink.claim(worker)? {
+        if !self.sink.producer().claim(worker)? {
             return Ok(());
         }
         let mut supply = Supply::Dry;
@@ -100,6 +115,7 @@ impl<'work, W: Work> Session<'work, W> {
             while let Some(rebalance) = self.source.rebalance() {
                 self.rebalance(rebalance, worker)?;
             }
+            self.look(Duration::ZERO, worker)?;
             let now_ms = worker.now_ms();
             self.expire_waits(now_ms, worker)?;
             if self.hear(now_ms, worker)? {
@@ -107,8 +123,14 @@ impl<'work, W: Work> Session<'work, W> {
                 // transaction.
                 supply = Supply::Flowing;
             }
-            if self.cadence.is_due(now_ms, supply) {
-                self.close(worker)?;
+            // What is due while a commit is under way waits for its end; only
+            // what is full makes everything wait.
+            let is_due = match self.is_committing() {
+                true => self.cadence.is_full(),
+                false => self.cadence.is_due(now_ms, supply),
+            };
+            if is_due {
+                self.seal(worker)?;
                 continue;
             }
             supply = self.step(supply, worker)?;
@@ -120,10 +142,7 @@ impl<'work, W: Work> Session<'work, W> {
     fn drain(&mut self, worker: &Worker) -> Result<(), Exit> {
         let all: Vec<i32> = self.partitions.keys().copied().collect();
         self.flush(&all, worker)?;
-        if self.cadence.is_open() {
-            self.close(worker)?;
-        }
-        Ok(())
+        self.close(worker)
     }
 }
 

@@ -1,84 +1,35 @@
-//! The transactional producer: outputs, changelogs and offsets, all or nothing.
+//! The transaction as it is filled: outputs and changelogs, held back to be
+//! given to Kafka's client together. Which calls that leads to, and what their
+//! errors mean, is `producer`'s.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
-use rdkafka::{
-    ClientContext, TopicPartitionList,
-    config::RDKafkaLogLevel,
-    consumer::ConsumerGroupMetadata,
-    error::KafkaError,
-    message::DeliveryResult,
-    producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext},
-    types::RDKafkaErrorCode,
-};
+use rdkafka::producer::BaseRecord;
 use returnpath_transaction::Records;
-use tracing::{debug, info, warn};
 
 use super::{
     Error, Worker,
-    cadence::{BYTES_MAX, RECORDS_MAX},
-    classify::{Verdict, classify},
+    producer::{Broken, Failure, Producer},
 };
-use crate::kafka::Context;
-
-/// How long one call may block; then the caller looks around (health, stop)
-/// and calls again.
-const CALL: Duration = Duration::from_secs(5);
-
-/// Step of waiting for records on their way to Kafka. librdkafka has nothing
-/// to wake us with: successful deliveries are not reported, to save the cost.
-/// The client's own `poll` would burn the processor for times this short, and
-/// its `flush` looks every 100 ms only.
-const DELIVERY_STEP: Duration = Duration::from_millis(1);
-
-/// How long the producer collects records of one partition into one request.
-/// A commit does not wait for records that came earlier; under load, requests
-/// are under way while the rest of the transaction is worked on.
-const LINGER_MS: &str = "2";
 
 /// Records and bytes that are held back, to be given to the client together.
 /// One by one, each wakes a thread of the client's, and a transaction of a few
 /// records costs as many wake-ups as it has records: most of its price. A large
 /// transaction is handed over piece by piece, so that its first records are
-/// under way while the last are made.
+/// under way while the last are made; only what is added while another is being
+/// committed waits as a whole, up to the bounds of a transaction.
 const HELD_RECORDS_MAX: usize = 256;
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
-/// How a transaction ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ending {
-    /// Kafka has all of it.
-    Committed,
-    /// Kafka has none of it.
-    Aborted,
-}
-
-/// This session can go no further, and why.
-#[derive(Debug)]
-pub(super) struct Broken(pub(super) String);
-
-/// What a step of a transaction can lead to.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The transaction must be aborted.
-    Abort,
-    /// The session must be dropped.
-    Broken(Broken),
-}
-
-/// A producer with its transactional id.
-///
-/// Has no thread that serves its events: the one of the client's own kind spins
-/// through the last millisecond of every tenth of a second. They are served
-/// here, at every end of a transaction, and whenever the session has nothing
-/// else to do ([`Sink::serve`]).
+/// The open transaction, on its way to the client.
 pub(super) struct Sink {
-    producer: BaseProducer<SinkContext>,
-    is_open: bool,
+    producer: Arc<Producer>,
+    /// Whether the client has a transaction.
+    is_begun: bool,
+    /// Whether that one is complete: what comes now belongs to the next, which
+    /// the client takes once it has ended. All of it is held back until then;
+    /// the cadence says how much there may be.
+    is_sealed: bool,
     /// Not given to the client yet.
     held: Records<Place>,
     /// Topics written to so far; no more than the role has.
@@ -93,88 +44,25 @@ struct Place {
     partition: i32,
 }
 
-struct SinkContext(Context);
-
-impl ClientContext for SinkContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.0.log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(error, reason);
-    }
-}
-
-impl ProducerContext<NoCustomPartitioner> for SinkContext {
-    type DeliveryOpaque = ();
-
-    /// Called for failures only (`delivery.report.only.error`). The commit
-    /// says the same again; here it is known which topic it was.
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        use rdkafka::Message as _;
-
-        if let Err((error, message)) = result {
-            debug!(
-                topic = message.topic(),
-                partition = message.partition(),
-                "record not delivered: {error}"
-            );
-        }
-    }
-}
-
 impl Sink {
-    /// Makes the producer; nothing is asked of Kafka yet.
+    /// With a client of its own; nothing is asked of Kafka yet.
     pub(super) fn new(worker: &Worker) -> Result<Self, Error> {
-        let Worker {
-            terms,
-            kafka,
-            node_id,
-            ..
-        } = worker;
-        let id = format!("{}-{node_id}", terms.group.as_str());
-        let mut client = kafka.client_config(&id)?;
-        client
-            // One a node: a restarted collector ends what it left open. Between
-            // nodes the group's generation fences, by the offsets.
-            .set("transactional.id", &id)
-            .set(
-                "transaction.timeout.ms",
-                terms.transaction_timeout.as_millis().to_string(),
-            )
-            .set("linger.ms", LINGER_MS)
-            .set("compression.codec", "lz4")
-            // Never reached: twice what a transaction may hold, and what one
-            // batch can add to it.
-            .set(
-                "queue.buffering.max.messages",
-                (2 * RECORDS_MAX).to_string(),
-            )
-            .set(
-                "queue.buffering.max.kbytes",
-                (4 * BYTES_MAX / 1024).to_string(),
-            )
-            .set("delivery.report.only.error", "true");
-        let context = SinkContext(Context { owner: terms.role });
         Ok(Self {
-            producer: client.create_with_context(context).map_err(Error::Client)?,
-            is_open: false,
+            producer: Arc::new(Producer::new(worker)?),
+            is_begun: false,
+            is_sealed: false,
             held: Records::new(),
             topics: Vec::new(),
         })
     }
 
-    /// Ends what an earlier producer of this id left open. `Ok(false)` when
-    /// told to stop before.
-    pub(super) fn claim(&self, worker: &Worker) -> Result<bool, Broken> {
-        retry(worker, || self.producer.init_transactions(CALL)).map_err(|failure| match failure {
-            Failure::Broken(broken) => broken,
-            Failure::Abort => Broken("the transactional id cannot be claimed".into()),
-        })
+    /// The client, to commit what was sealed.
+    pub(super) fn producer(&self) -> &Arc<Producer> {
+        &self.producer
     }
 
     /// Adds a record to the transaction. It may be given to the client later,
-    /// with the end of the transaction at the latest.
+    /// when the transaction is sealed at the latest.
     pub(super) fn send(
         &mut self,
         topic: &str,
@@ -194,10 +82,40 @@ impl Sink {
             }
             None => self.held.put_tombstone(place, &key),
         }
-        if self.held.len() >= HELD_RECORDS_MAX || self.held.bytes() >= HELD_BYTES_MAX {
+        let is_much = self.held.len() >= HELD_RECORDS_MAX || self.held.bytes() >= HELD_BYTES_MAX;
+        if is_much && !self.is_sealed {
             self.hand_over()?;
         }
         Ok(())
+    }
+
+    /// The transaction is complete: gives the client the rest of it. To be
+    /// committed then; [`ended`](Self::ended) says that it was.
+    pub(super) fn seal(&mut self) -> Result<(), Failure> {
+        self.hand_over()?;
+        self.is_sealed = true;
+        Ok(())
+    }
+
+    /// What was sealed is committed, or aborted.
+    pub(super) fn ended(&mut self) {
+        self.is_begun = false;
+        self.is_sealed = false;
+    }
+
+    /// Drops what is held back and undoes what the client has.
+    pub(super) fn abort(&mut self, worker: &Worker) -> Result<(), Broken> {
+        self.clear();
+        if self.is_begun {
+            self.producer.abort(worker)?;
+        }
+        self.ended();
+        Ok(())
+    }
+
+    /// Drops what is held back.
+    pub(super) fn clear(&mut self) {
+        self.held.clear();
     }
 
     fn topic(&mut self, name: &str) -> usize {
@@ -208,10 +126,13 @@ impl Sink {
         })
     }
 
-    /// Gives the client what is held back, and begins a transaction where none
-    /// is open.
+    /// Gives the client what is held back, and begins a transaction where it
+    /// has none.
     fn hand_over(&mut self) -> Result<(), Failure> {
-        self.begin()?;
+        if !self.is_begun {
+            self.producer.begin()?;
+            self.is_begun = true;
+        }
         for held in self.held.records() {
             let Place { topic, partition } = held.destination;
             let mut record = BaseRecord::<[u8], [u8]>::to(&self.topics[topic])
@@ -220,177 +141,9 @@ impl Sink {
             if let Some(value) = held.value {
                 record = record.payload(value);
             }
-            give(&self.producer, record)?;
+            self.producer.give(record)?;
         }
         self.held.clear();
         Ok(())
-    }
-
-    /// Takes note of what Kafka's client has to tell, if anything.
-    pub(super) fn serve(&self) {
-        self.producer.poll(Duration::ZERO);
-    }
-
-    fn begin(&mut self) -> Result<(), Failure> {
-        if !self.is_open {
-            self.producer
-                .begin_transaction()
-                .map_err(|error| failure("transaction not begun", &error))?;
-            self.is_open = true;
-        }
-        Ok(())
-    }
-
-    /// Commits the open transaction together with the offsets of its input, or
-    /// aborts it where that is all that can be done.
-    pub(super) fn commit(
-        &mut self,
-        offsets: &TopicPartitionList,
-        group: &ConsumerGroupMetadata,
-        worker: &Worker,
-    ) -> Result<Ending, Broken> {
-        let done = self.hand_over().and_then(|()| {
-            finished(retry(worker, || {
-                self.producer
-                    .send_offsets_to_transaction(offsets, group, CALL)
-            }))?;
-            self.await_deliveries(worker.terms.transaction_timeout);
-            finished(self.served(|producer| retry(worker, || producer.commit_transaction(CALL))))
-        });
-        match done {
-            Ok(()) => {
-                self.is_open = false;
-                Ok(Ending::Committed)
-            }
-            Err(Failure::Abort) => self.abort(worker),
-            Err(Failure::Broken(broken)) => Err(broken),
-        }
-    }
-
-    /// Waits until no record is on its way. What takes longer than `limit` is
-    /// left to the commit, which then says why.
-    fn await_deliveries(&self, limit: Duration) {
-        let began = Instant::now();
-        loop {
-            // What could not be delivered counts as on its way until it was
-            // told of.
-            self.serve();
-            if self.producer.in_flight_count() == 0 || began.elapsed() >= limit {
-                return;
-            }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "parked, the bell would wake it for what cannot be done now"
-            )]
-            thread::sleep(DELIVERY_STEP);
-        }
-    }
-
-    /// Makes a call that waits for records to be told of, if there are any: an
-    /// abort for those that it purges, a commit for those that did not arrive.
-    fn served<T>(&self, call: impl FnOnce(&BaseProducer<SinkContext>) -> T) -> T {
-        let producer = &self.producer;
-        if producer.in_flight_count() == 0 {
-            return call(producer);
-        }
-        let is_done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let serving = thread::Builder::new().spawn_scoped(scope, || {
-                while !is_done.load(Ordering::Acquire) {
-                    producer.poll(Duration::ZERO);
-                    thread::park_timeout(DELIVERY_STEP);
-                }
-            });
-            if let Err(error) = serving {
-                // The call then waits for its own limit before it is made again.
-                warn!("no thread to serve Kafka's client: {error}");
-                producer.poll(Duration::ZERO);
-            }
-            let result = call(producer);
-            is_done.store(true, Ordering::Release);
-            result
-        })
-    }
-
-    /// Undoes the open transaction.
-    pub(super) fn abort(&mut self, worker: &Worker) -> Result<Ending, Broken> {
-        self.held.clear();
-        if self.is_open {
-            let aborted =
-                self.served(|producer| retry(worker, || producer.abort_transaction(CALL)));
-            finished(aborted).map_err(|failure| match failure {
-                Failure::Broken(broken) => broken,
-                Failure::Abort => Broken("a transaction cannot be aborted".into()),
-            })?;
-            self.is_open = false;
-        }
-        Ok(Ending::Aborted)
-    }
-}
-
-/// Gives the client one record, as soon as it takes it.
-fn give(
-    producer: &BaseProducer<SinkContext>,
-    mut record: BaseRecord<'_, [u8], [u8]>,
-) -> Result<(), Failure> {
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                // The bounds of a transaction lie below those of the queue:
-                // this takes a single batch of extreme size.
-                record = back;
-                thread::park_timeout(DELIVERY_STEP);
-            }
-            Err((error, _)) => return Err(failure("record not taken", &error)),
-        }
-    }
-}
-
-/// A call that was given up because of a stop leaves its outcome unknown.
-fn finished(result: Result<bool, Failure>) -> Result<(), Failure> {
-    match result {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::Broken(Broken(
-            "stopped while Kafka did not answer".into(),
-        ))),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// Makes a call until Kafka has answered it. `Ok(false)` when told to stop
-/// while it does not answer.
-fn retry(
-    worker: &Worker,
-    mut call: impl FnMut() -> Result<(), KafkaError>,
-) -> Result<bool, Failure> {
-    let mut was_told = false;
-    loop {
-        worker.health.progressed();
-        let error = match call() {
-            Ok(()) => return Ok(true),
-            Err(error) => error,
-        };
-        match classify(&error) {
-            Verdict::Retry if worker.is_stopping() && was_told => return Ok(false),
-            Verdict::Retry => {
-                if !was_told {
-                    warn!("waiting for Kafka: {error}");
-                }
-                was_told = true;
-            }
-            Verdict::Abort | Verdict::Rebuild => return Err(failure("transaction failed", &error)),
-        }
-    }
-}
-
-fn failure(what: &str, error: &KafkaError) -> Failure {
-    match classify(error) {
-        Verdict::Abort => {
-            // Weather: a rebalance, an election, a record refused.
-            info!("aborting the transaction: {what}: {error}");
-            Failure::Abort
-        }
-        Verdict::Retry | Verdict::Rebuild => Failure::Broken(Broken(format!("{what}: {error}"))),
     }
 }

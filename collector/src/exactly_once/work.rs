@@ -1,6 +1,6 @@
 //! The seam between the engine and a role: what a role does with a partition.
 
-use std::error::Error;
+use std::{error::Error, time::Instant};
 
 use super::Writer;
 
@@ -50,7 +50,7 @@ pub(crate) enum Stand {
 /// order; then either
 ///
 /// ```text
-/// changes → lowest_unfinished → Kafka commits → committed
+/// lowest_unfinished → changes → Kafka commits → committed
 /// ```
 ///
 /// or `aborted`, after which the inputs are read again from what was committed
@@ -59,8 +59,15 @@ pub(crate) enum Stand {
 ///
 /// `now_ms` is a clock of the engine's: since the role began, never backwards.
 pub(crate) trait Work {
-    /// What is known of one partition: what has been committed, and on top of
-    /// it what the open transaction did.
+    /// Whether it takes records and news while Kafka commits a transaction:
+    /// they belong to the next one, and `changes` separates the two. Then what
+    /// someone waits for is done with when its own turn comes to be committed,
+    /// for the price of a thread, and of a state that knows both.
+    const WORKS_AHEAD: bool;
+
+    /// What is known of one partition: what has been committed, on top of it
+    /// what Kafka is committing, where the role works ahead, and what the open
+    /// transaction did.
     type Partition;
 
     /// What comes from other threads; they ring the [`Bell`](super::Bell).
@@ -139,11 +146,13 @@ pub(crate) trait Work {
     fn lowest_unfinished(&self, partition: &Self::Partition, input: Input) -> Option<i64>;
 
     /// Writes what the open transaction changed in the state, one record a
-    /// key. Called once, as the last before its end.
-    fn changes(&mut self, partition: &Self::Partition, writer: &mut Writer<'_>);
+    /// key. Called once, as the last before its end; what comes after belongs
+    /// to the next.
+    fn changes(&mut self, partition: &mut Self::Partition, writer: &mut Writer<'_>);
 
-    /// Kafka has the transaction: what it did stays.
-    fn committed(&mut self, partition: &mut Self::Partition);
+    /// Kafka has the transaction of the last `changes`, since `at`: what it did
+    /// stays.
+    fn committed(&mut self, partition: &mut Self::Partition, at: Instant);
 
     /// Kafka has nothing of the transaction: all since the last commit has
     /// never been, and what waits is given again.

@@ -6,7 +6,7 @@
 
 use returnpath_shared::Urgency;
 
-use super::sink::{Failure, Sink};
+use super::{producer::Failure, sink::Sink};
 
 /// Adds records to the transaction, all to the partition number of the input.
 pub(crate) struct Writer<'a> {

@@ -68,6 +68,19 @@ impl Mock {
             .request_errors(RDKafkaApiKey::TxnOffsetCommit, &refusals);
     }
 
+    /// Answers the next commit as if another had taken the client's place: what
+    /// became of it is not known.
+    pub(crate) fn fence_next(&self) {
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+        self.cluster
+            .request_errors(RDKafkaApiKey::EndTxn, &[refusal]);
+    }
+
+    /// Is not there any more.
+    pub(crate) fn go_down(&self) {
+        self.cluster.broker_down(1).unwrap();
+    }
+
     /// Every value of a topic, in order.
     pub(crate) fn values(&self, topic: &str) -> Vec<Vec<u8>> {
         let reader: BaseConsumer = ClientConfig::new()

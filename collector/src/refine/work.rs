@@ -121,6 +121,9 @@ impl Owned {
 }
 
 impl Work for Refining {
+    /// Most of what it does nobody waits for, and its state is the larger.
+    const WORKS_AHEAD: bool = false;
+
     type Partition = Owned;
     type News = Infallible;
 
@@ -217,11 +220,11 @@ impl Work for Refining {
         partition.core.lowest_waiting_offset(lane(input))
     }
 
-    fn changes(&mut self, partition: &Owned, writer: &mut Writer<'_>) {
+    fn changes(&mut self, partition: &mut Owned, writer: &mut Writer<'_>) {
         self.write(writer, |out| partition.core.changes(out));
     }
 
-    fn committed(&mut self, partition: &mut Owned) {
+    fn committed(&mut self, partition: &mut Owned, _at: Instant) {
         self.metrics.add(&partition.core.commit());
         if partition.summed.elapsed() >= SUM_INTERVAL {
             partition.sum();

@@ -1,12 +1,14 @@
 //! How each field is read from what is asked. What the box itself saw when it
 //! asked goes before what the profile knows: the profile may lag behind.
 
-use alloc::{borrow::ToOwned as _, format, string::String};
-use core::fmt::Write as _;
+use alloc::{borrow::ToOwned as _, format};
 
-use returnpath_shared::wire::{
-    AdOpportunity, Channel, DeviceProfile, Impression, Privacy, Refined, Segmentation, Source,
-    Viewing, event,
+use returnpath_shared::{
+    hex,
+    wire::{
+        AdOpportunity, Channel, DeviceProfile, Impression, Privacy, Refined, Segmentation, Source,
+        Viewing, event,
+    },
 };
 
 use super::{calendar, value::Value};
@@ -232,12 +234,7 @@ pub(super) fn upid_type(ask: &Ask<'_>) -> Read {
 }
 
 pub(super) fn upid_hex(ask: &Ask<'_>) -> Read {
-    let mut hex = String::new();
-    for byte in &segmentation(ask)?.upid {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    text(&hex)
+    text(&hex(&segmentation(ask)?.upid))
 }
 
 /// Ad-ID, ISAN and URIs are text; other upids are not.

@@ -63,7 +63,7 @@ impl Partition {
         let key = device(record.key);
         let refined = Refined::decode(record.value).ok();
         let (Some(key), Some(refined)) = (key, refined) else {
-            self.counts.undecodable_ads += 1;
+            self.open.counts.undecodable_ads += 1;
             return;
         };
         let kind = refined.event.as_ref().and_then(|event| event.kind.as_ref());
@@ -75,7 +75,7 @@ impl Partition {
                 }
             }
             Some(event::Kind::AdEvent(told)) => self.tell(key, told, &refined, now, out),
-            Some(_) | None => self.counts.undecodable_ads += 1,
+            Some(_) | None => self.open.counts.undecodable_ads += 1,
         }
     }
 
@@ -163,7 +163,7 @@ impl Partition {
     /// A box told something of an ad.
     fn tell(&mut self, key: &str, told: &AdEvent, refined: &Refined, now: Now, out: &mut Output) {
         let Some(stage) = stage(told) else {
-            self.counts.undecodable_ads += 1;
+            self.open.counts.undecodable_ads += 1;
             return;
         };
         let progress = Progress {
@@ -223,13 +223,13 @@ impl Partition {
         let known =
             index.and_then(|index| Some((index, self.devices[index].known.get().find(id)?)));
         let Some((index, open)) = known.filter(|(_, open)| !is_unsent(open)) else {
-            self.counts.unknown_ad_events += 1;
+            self.open.counts.unknown_ad_events += 1;
             return None;
         };
         let stage = progress.stage();
         if has_stage(open, stage) {
             // What is pushed again is counted there.
-            self.counts.repeated_ad_events += u64::from(stage != Stage::Pushed);
+            self.open.counts.repeated_ad_events += u64::from(stage != Stage::Pushed);
             return None;
         }
         self.touch(index);
@@ -238,7 +238,7 @@ impl Partition {
             open.stages |= bit(stage);
         }
         put_progress(out, id, &device.key, now, progress);
-        self.counts.progress[stage as usize] += 1;
+        self.open.counts.progress[stage as usize] += 1;
         Some(index)
     }
 }

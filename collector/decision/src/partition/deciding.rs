@@ -301,7 +301,7 @@ impl Partition {
                     .insert(super::Closing::of(asking.device, &slot.slot));
             }
             out.urge();
-            self.pushes.push(Pushing {
+            self.open.pushes.push(Pushing {
                 device: asking.device,
                 decision_id: slot.slot.decision_id.as_str().into(),
                 timing: Some(Timing {
@@ -311,7 +311,7 @@ impl Partition {
                 }),
             });
         }
-        self.counts.decided(&aggregators, &choice);
+        self.open.counts.decided(&aggregators, &choice);
         let decided = Decided {
             opportunity: None,
             number: asking.read.number,

@@ -48,9 +48,13 @@ enum Action {
     Tell(usize, usize),
     Boot(usize),
     Pass(u64),
+    /// The transaction is complete, and Kafka asked to commit it.
+    Seal,
+    /// Kafka has committed what was sealed, or all that there is.
     Commit,
     Abort,
-    TakeOver,
+    /// The collector fails; whether Kafka had committed what was sealed.
+    TakeOver(bool),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -71,9 +75,10 @@ fn action() -> impl Strategy<Value = Action> {
         1 => which().prop_map(Action::Boot),
         10 => (0_u64..150).prop_map(Action::Pass),
         3 => (1_000_u64..90_000).prop_map(Action::Pass),
+        14 => Just(Action::Seal),
         20 => Just(Action::Commit),
         2 => Just(Action::Abort),
-        1 => Just(Action::TakeOver),
+        1 => any::<bool>().prop_map(Action::TakeOver),
     ]
 }
 
@@ -113,6 +118,14 @@ impl ModelBox {
     }
 }
 
+/// What Kafka was asked to commit.
+struct Sealed {
+    records: Vec<DecisionRecord>,
+    position: BTreeMap<Input, usize>,
+    changes: Changelog,
+    state: Changelog,
+}
+
 struct World {
     running: Running,
     boxes: Vec<ModelBox>,
@@ -122,6 +135,10 @@ struct World {
     /// Next to read of each topic, now and as committed.
     position: BTreeMap<Input, usize>,
     committed_position: BTreeMap<Input, usize>,
+    sealed: Option<Sealed>,
+    /// Commits and aborts of one transaction after the next had done something.
+    kept_ahead: usize,
+    undone_ahead: usize,
     take_overs: usize,
     committed_state: Changelog,
     committed: Vec<DecisionRecord>,
@@ -151,6 +168,9 @@ impl World {
             sequence: 0,
             position: BTreeMap::new(),
             committed_position: BTreeMap::new(),
+            sealed: None,
+            kept_ahead: 0,
+            undone_ahead: 0,
             take_overs: 0,
             committed_state: Changelog::new(),
             committed: Vec::new(),
@@ -193,13 +213,16 @@ impl World {
             Action::Pass(ms) => {
                 self.running.pass(*ms);
             }
+            Action::Seal => self.seal(),
             Action::Commit => self.commit(),
             Action::Abort => {
+                self.undone_ahead += usize::from(self.is_ahead());
+                self.sealed = None;
                 self.running.abort();
                 self.position = self.committed_position.clone();
                 assert_eq!(self.running.snapshot(), self.committed_state);
             }
-            Action::TakeOver => self.take_over(),
+            Action::TakeOver(is_committed) => self.take_over(*is_committed),
         }
     }
 
@@ -387,25 +410,56 @@ impl World {
             .extend(one.untold.drain(..count).map(|(_, _, event)| event));
     }
 
-    fn commit(&mut self) {
+    /// Whether the open transaction has done something beyond the sealed one.
+    fn is_ahead(&self) -> bool {
+        self.sealed.is_some() && !self.running.output.is_empty()
+    }
+
+    fn seal(&mut self) {
+        if self.sealed.is_some() {
+            return;
+        }
+        let mut position = self.position.clone();
         let running = &mut self.running;
-        running.partition.changes(&mut running.output);
-        let out = Out::read(&running.output);
-        self.committed.extend(out.records);
-        self.committed_position = self.position.clone();
         if let Some(lowest) = running.lowest_unfinished() {
             let lowest = usize::try_from(lowest).unwrap();
-            self.committed_position.insert(Input::Opportunities, lowest);
+            position.insert(Input::Opportunities, lowest);
         }
-        // Puts the changes again, over the same.
+        running.partition.changes(&mut running.output);
+        let out = Out::read(&running.output);
         running.output.clear();
-        running.commit();
-        running.changelog.extend(out.state);
-        self.committed_state = running.snapshot();
+        self.sealed = Some(Sealed {
+            records: out.records,
+            position,
+            changes: out.state,
+            state: running.snapshot(),
+        });
+    }
+
+    /// Kafka has what was sealed.
+    fn keep(&mut self) {
+        if let Some(sealed) = self.sealed.take() {
+            self.committed.extend(sealed.records);
+            self.committed_position = sealed.position;
+            self.running.changelog.extend(sealed.changes);
+            self.committed_state = sealed.state;
+        }
+    }
+
+    fn commit(&mut self) {
+        self.seal();
+        self.kept_ahead += usize::from(self.is_ahead());
+        self.keep();
+        self.running.pushes.clear();
+        self.running.partition.commit(&mut self.running.pushes);
         self.push();
     }
 
-    fn take_over(&mut self) {
+    fn take_over(&mut self, is_committed: bool) {
+        if is_committed {
+            self.keep();
+        }
+        self.sealed = None;
         self.running.take_over();
         self.position = self.committed_position.clone();
         let restored = self.running.snapshot();
@@ -502,6 +556,9 @@ impl World {
         }
         self.running.pass(1_000);
         assert_eq!(self.running.partition.under_way(), 0);
+        if self.sealed.is_some() {
+            self.commit();
+        }
         self.commit();
         for opp in &self.opportunities {
             for slot in 0..u32::try_from(opp.slots).unwrap() {
@@ -589,11 +646,14 @@ fn the_model_comes_to_what_it_is_made_for() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let actions = prop::collection::vec(action(), 300..400);
     let (mut filled, mut shown, mut capped, mut bound, mut expired) = (0, 0, 0, 0, 0);
+    let (mut kept_ahead, mut undone_ahead) = (0, 0);
     for _ in 0..40 {
         let tree = actions.new_tree(&mut runner).unwrap();
         for limits in [Limits::DEFAULT, SMALL] {
             let actions = proptest::strategy::ValueTree::current(&tree);
             let world = run(PolicyKind::HighestPrice, limits, &actions);
+            kept_ahead += world.kept_ahead;
+            undone_ahead += world.undone_ahead;
             shown += world.shown.values().map(BTreeMap::len).sum::<usize>();
             for record in &world.committed {
                 let Some(What::Decided(decided)) = &record.what else {
@@ -609,6 +669,7 @@ fn the_model_comes_to_what_it_is_made_for() {
             }
         }
     }
-    let reached = [filled, shown, capped, bound, expired];
+    let reached = [filled, shown, capped, bound, expired, kept_ahead];
     assert!(reached.into_iter().all(|count| count >= 100), "{reached:?}");
+    assert!(undone_ahead >= 20, "{undone_ahead}");
 }

@@ -27,6 +27,45 @@ fn an_abort_leaves_no_trace_and_the_slot_is_asked_for_again() {
 }
 
 #[test]
+fn what_comes_while_a_transaction_is_committed_belongs_to_the_next() {
+    let mut running = running();
+    running.ask(&Opp::new("b-1"));
+    running.offer("a", "1,x.example,30000").only();
+    running.partition.changes(&mut running.output);
+    running.output.clear();
+    let sealed = running.snapshot();
+    running.ask(&Opp::new("b-2"));
+    running.offer("a", "2,y.example,30000").only();
+    running.partition.commit(&mut running.pushes);
+    assert_eq!(running.pushes.len(), 1);
+    assert_eq!(*running.pushes[0].decision_id, *Opp::new("b-1").id(0));
+    assert_ne!(running.snapshot(), sealed);
+    running.abort();
+    assert_eq!(running.snapshot(), sealed, "the first was committed");
+    running.ask_at(&Opp::new("b-2"), 1);
+    running.offer("a", "2,y.example,30000").only();
+    running.commit();
+    assert_eq!(running.pushes.len(), 1);
+    assert_eq!(*running.pushes[0].decision_id, *Opp::new("b-2").id(0));
+}
+
+#[test]
+fn an_abort_takes_back_what_was_sealed_and_what_came_after() {
+    let mut running = running();
+    running.ask(&Opp::new("b-1"));
+    running.offer("a", "1,x.example,30000").only();
+    running.partition.changes(&mut running.output);
+    running.output.clear();
+    running.ask(&Opp::new("b-2"));
+    running.offer("a", "2,y.example,30000").only();
+    running.abort();
+    assert!(running.snapshot().is_empty());
+    assert_eq!(running.partition.devices(), 0);
+    running.commit();
+    assert!(running.pushes.is_empty());
+}
+
+#[test]
 fn an_answer_that_comes_after_an_abort_frees_the_gate_and_nothing_else() {
     let mut running = running();
     running.ask(&Opp::new("b"));

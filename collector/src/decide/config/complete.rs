@@ -1,9 +1,10 @@
 //! What one key of the section takes from others, before it is parsed.
 
 use aws_lc_rs::digest;
+use returnpath_shared::hex;
 use toml::{Table, Value};
 
-use crate::{hex::hex, section::table::lay_over};
+use crate::section::table::lay_over;
 
 /// Keys that say how decide runs and not how it decides.
 const NOT_DECIDING: [&str; 4] = ["group", "transaction_timeout_ms", "signing_key", "mqtt"];

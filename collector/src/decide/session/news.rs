@@ -1,9 +1,10 @@
 //! What comes back to the session's thread from tasks: how calls ended, and
 //! which pushes the broker has.
 //!
-//! Answers go first, and ring the bell of the loop: boxes wait for them. Nobody
-//! waits for the knowledge that a decision was pushed; it is heard with what
-//! comes next, or when the loop looks around, 20 times a second.
+//! Answers go first, and ring the bell of the loop: boxes wait for them. (While
+//! a commit is under way it looks every few milliseconds instead.) Nobody waits
+//! for the knowledge that a decision was pushed; it is heard with what comes
+//! next, or when the loop looks around, 20 times a second.
 
 use std::sync::Arc;
 

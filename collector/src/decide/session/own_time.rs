@@ -9,8 +9,8 @@ use returnpath_decision::Timing;
 /// there are some 30 transactions in a second.
 const WAITS_MAX: usize = 512;
 
-/// When the session waited for Kafka to confirm a transaction; all that it has
-/// to do waits with it.
+/// When Kafka was asked to confirm a transaction. What is decided then is in the
+/// next one, and waits for both.
 #[derive(Debug, Default)]
 pub(super) struct Confirmations {
     /// From and to, in order.
@@ -42,22 +42,18 @@ impl Confirmations {
         }
     }
 
-    /// The time of a decision that is handed over now.
-    ///
-    /// Where the aggregators were waited for in one stretch, as when all are
-    /// asked at once, this is exact. In several, an earlier wait for Kafka may
-    /// count as ours: too much, never too little.
+    /// The time of a decision that is handed over now. What passed until it was
+    /// decided is ours, but for the aggregators, whatever Kafka did meanwhile.
     pub(super) fn judge(&self, timing: Timing, now_us: u64) -> Time {
-        let answered_us = timing.taken_us.saturating_add(timing.waited_us);
         let total_us = now_us.saturating_sub(timing.taken_us);
         let kafka_us: u64 = self
             .waits
             .iter()
             .rev()
-            .take_while(|(_, to_us)| *to_us > answered_us)
+            .take_while(|(_, to_us)| *to_us > timing.decided_us)
             .map(|(from_us, to_us)| {
                 let to_us = (*to_us).min(now_us);
-                to_us.saturating_sub((*from_us).max(answered_us))
+                to_us.saturating_sub((*from_us).max(timing.decided_us))
             })
             .sum();
         let own_us = total_us
@@ -74,7 +70,8 @@ impl Confirmations {
 mod tests {
     use super::*;
 
-    fn judge(waits: &[(u64, u64)], waited_us: u64, now_us: u64) -> (u64, u64) {
+    /// Taken at 1,000 and handed over at 10,000.
+    fn judge(waits: &[(u64, u64)], waited_us: u64, decided_us: u64) -> (u64, u64) {
         let mut confirmations = Confirmations::default();
         for (from_us, to_us) in waits {
             confirmations.begin(*from_us - 1);
@@ -84,27 +81,35 @@ mod tests {
         }
         let timing = Timing {
             taken_us: 1_000,
-            decided_us: now_us,
+            decided_us,
             waited_us,
         };
-        let time = confirmations.judge(timing, now_us);
+        let time = confirmations.judge(timing, 10_000);
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap();
         (us(time.own), us(time.total))
     }
 
     #[test]
     fn waiting_for_aggregators_and_for_kafka_is_not_ours() {
-        for (waits, waited_us, expected) in [
-            (&[][..], 0, (9_000, 9_000)),
-            (&[], 5_000, (4_000, 9_000)),
-            (&[(7_000, 9_000)], 5_000, (2_000, 9_000)),
-            // Another's transaction held the answer up, then ours was ended.
-            (&[(4_000, 7_000), (8_000, 9_500)], 5_000, (1_500, 9_000)),
-            // Over before the answers came: not counted twice.
-            (&[(2_000, 5_900)], 5_000, (4_000, 9_000)),
-            (&[(500, 900)], 0, (9_000, 9_000)),
+        for (waits, waited_us, decided_us, expected) in [
+            (&[][..], 0, 1_000, (9_000, 9_000)),
+            (&[], 5_000, 6_000, (4_000, 9_000)),
+            (&[(7_000, 9_000)], 5_000, 6_000, (2_000, 9_000)),
+            // Decided while another transaction was confirmed, then its own.
+            (
+                &[(4_000, 7_000), (8_000, 9_500)],
+                5_000,
+                6_000,
+                (1_500, 9_000),
+            ),
+            // Decided late, while Kafka was at work: our own doing.
+            (&[(4_000, 8_000)], 5_000, 7_500, (3_500, 9_000)),
+            // Over before it was decided.
+            (&[(2_000, 5_900)], 5_000, 6_000, (4_000, 9_000)),
+            (&[(500, 900)], 0, 1_000, (9_000, 9_000)),
         ] {
-            assert_eq!(judge(waits, waited_us, 10_000), expected, "{waits:?}");
+            let judged = judge(waits, waited_us, decided_us);
+            assert_eq!(judged, expected, "{waits:?}");
         }
     }
 

@@ -408,6 +408,34 @@ async fn a_decision_whose_transaction_is_aborted_is_never_pushed() {
 }
 
 #[tokio::test]
+async fn a_commit_of_unknown_outcome_is_read_from_kafka_and_the_role_goes_on() {
+    let (kafka, market, screens) = (Mock::start(), Market::new(true), Screens::default());
+    let role = Role::start(&kafka, &market, &screens);
+    role.until("partitions", 1.0).await;
+    kafka.fence_next();
+    ask(&kafka, "break-1", 1);
+    role.until("sessions_rebuilt_total", 1.0).await;
+    screens.until(1).await;
+    ask(&kafka, "break-2", 1);
+    let pushes = screens.until(2).await;
+    assert_ne!(pushes[0].decision_id, pushes[1].decision_id);
+    role.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_not_held_up_by_a_commit_that_kafka_does_not_answer() {
+    let (kafka, market, screens) = (Mock::start(), Market::new(false), Screens::default());
+    let role = Role::start(&kafka, &market, &screens);
+    ask(&kafka, "break", 1);
+    until("a call", || market.calls() == 1).await;
+    kafka.go_down();
+    market.open.send_replace(true);
+    // Whether the commit is under way by then or comes with the stop, it ends.
+    role.stop().await;
+    assert!(screens.pushes().is_empty());
+}
+
+#[tokio::test]
 async fn who_asks_again_is_sent_the_same_bytes_again() {
     let (kafka, market, screens) = (Mock::start(), Market::new(true), Screens::default());
     let role = Role::start(&kafka, &market, &screens);

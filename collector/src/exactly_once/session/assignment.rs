@@ -14,7 +14,7 @@ use crate::{
     admin::Readiness,
     exactly_once::{
         Input, Work, Worker, changelog,
-        sink::Broken,
+        producer::Broken,
         source::{Rebalance, Start},
     },
 };
@@ -58,9 +58,7 @@ impl<W: Work> Session<'_, W> {
         let restore_began = Instant::now();
         // Kafka counts the open transaction from its first record, and loading
         // may take seconds.
-        if self.cadence.is_open() {
-            self.close(worker)?;
-        }
+        self.close(worker)?;
         let starts = self.stable_offsets(partitions, worker)?;
         let states = match changelog::restore(worker, self.work, partitions) {
             Ok(states) => states,
@@ -78,12 +76,7 @@ impl<W: Work> Session<'_, W> {
             tell_expired(*partition, start, worker);
             self.work.resumed(&mut state, now_ms);
             self.timeout_ms = earliest(self.timeout_ms, self.work.poll_timeout(&state, now_ms));
-            let owned = Owned {
-                state,
-                next: start.positions,
-                committed: start.positions,
-                is_touched: false,
-            };
+            let owned = Owned::new(state, start.positions);
             self.partitions.insert(*partition, owned);
         }
         let positions: Vec<_> = starts
@@ -134,9 +127,7 @@ impl<W: Work> Session<'_, W> {
     /// the commit is fenced and the transaction undone.
     fn revoked(&mut self, partitions: &[i32], worker: &Worker) -> Result<(), Exit> {
         self.flush(partitions, worker)?;
-        if self.cadence.is_open() {
-            self.close(worker)?;
-        }
+        self.close(worker)?;
         for partition in partitions {
             if let Some(owned) = self.partitions.remove(partition) {
                 self.work.released(owned.state);

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Session;
 use crate::exactly_once::{Input, Work, Worker};
 
-/// What was read of one input since the last commit, for metrics.
+/// What was read of one input in one transaction, for metrics.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Read {
     pub(super) records: u64,
@@ -17,14 +17,14 @@ pub(super) struct Read {
 }
 
 impl<W: Work> Session<'_, W> {
-    pub(super) fn count_read(&mut self, worker: &Worker) {
+    pub(super) fn count_read(&self, read: &[Read; Input::ALL.len()], worker: &Worker) {
         let now_unix_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .ok()
             .and_then(|since| i64::try_from(since.as_millis()).ok())
             .unwrap_or_default();
         for input in Input::ALL {
-            let read = std::mem::take(&mut self.read[input as usize]);
+            let read = read[input as usize];
             if read.records > 0 {
                 worker.metrics.add_records(input, read.records);
                 let lag_ms = now_unix_ms.saturating_sub(read.newest_unix_ms);

@@ -14,9 +14,22 @@ pub(super) struct Owned<P> {
     pub(super) committed: Positions,
     /// Whether the open transaction concerns it.
     pub(super) is_touched: bool,
+    /// Whether the one that Kafka is committing does.
+    is_sealed: bool,
 }
 
 impl<P> Owned<P> {
+    /// One that is just ours, and read from here on.
+    pub(super) fn new(state: P, start: Positions) -> Self {
+        Self {
+            state,
+            next: start,
+            committed: start,
+            is_touched: false,
+            is_sealed: false,
+        }
+    }
+
     /// Something was done in it.
     pub(super) fn touch(&mut self, stand: Stand) {
         self.is_touched |= stand == Stand::Done;
@@ -31,5 +44,29 @@ impl<P> Owned<P> {
             }
         }
         positions
+    }
+
+    /// What was done in it is about to be committed.
+    pub(super) fn seal(&mut self) {
+        self.is_sealed = self.is_touched;
+        self.is_touched = false;
+    }
+
+    /// What was sealed is committed, up to here.
+    pub(super) fn commit(&mut self, positions: Positions) {
+        self.committed = positions;
+        self.is_sealed = false;
+    }
+
+    /// Whether something was done in it that Kafka may not have.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_touched || self.is_sealed
+    }
+
+    /// What was done in it has never been.
+    pub(super) fn abort(&mut self) {
+        self.next = self.committed;
+        self.is_touched = false;
+        self.is_sealed = false;
     }
 }
