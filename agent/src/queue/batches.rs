@@ -13,11 +13,11 @@ use super::{
     sealed::{damaged, number, small, stored},
 };
 
-/// What [`read`] and [`Batch::is_named`] need.
+/// What [`read`] and [`is_named`] need.
 const HEADER: &str = "key, boot_id, class, codec, first_ordinal, events, viewing, opened_s,
      checksum, header, length(bytes) AS size_bytes";
 
-/// And [`Batch::bytes`]. Of a file of version 2, too, which has no header.
+/// And [`bytes()`]. Of a file of version 2, too, which has no header.
 const WHOLE: &str = "*, length(bytes) AS size_bytes";
 
 /// Over what was written together with the bytes.
@@ -120,7 +120,7 @@ pub(super) fn headers(connection: &Connection) -> Result<Statement<'_>, rusqlite
     select(connection, HEADER, "ORDER BY key")
 }
 
-/// All rows, for [`read`] and [`bytes`].
+/// All rows, for [`read`] and [`bytes()`].
 pub(super) fn whole(
     connection: &Connection,
     order: Order,
