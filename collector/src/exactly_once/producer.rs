@@ -42,6 +42,15 @@ const DELIVERY_STEP_MAX: Duration = Duration::from_millis(5);
 /// are under way while the rest of the transaction is worked on.
 const LINGER_MS: &str = "2";
 
+/// How long a connection may say nothing before the client closes it. Not for
+/// the connection's sake: a call that commits offsets looks for the group's
+/// coordinator, and where the one that it knew is gone from the cluster it looks
+/// again only when some connection of this client comes or goes; its own time
+/// limit is never checked (librdkafka issues 5456 and 5511). Without this, the
+/// death of one Kafka node stops a role for ever. Above what Kafka takes for
+/// any answer; after such a pause in the traffic a transaction connects anew.
+const SILENT_CONNECTION_MAX: Duration = Duration::from_secs(10);
+
 /// How a transaction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ending {
@@ -120,6 +129,10 @@ impl Producer {
             .set(
                 "transaction.timeout.ms",
                 terms.transaction_timeout.as_millis().to_string(),
+            )
+            .set(
+                "connections.max.idle.ms",
+                SILENT_CONNECTION_MAX.as_millis().to_string(),
             )
             .set("linger.ms", LINGER_MS)
             .set("compression.codec", "lz4")

@@ -7,7 +7,7 @@ use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
-    mocking::MockCluster,
+    mocking::{MockCluster, MockCoordinator},
     producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _},
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
@@ -26,10 +26,36 @@ pub(crate) struct Mock {
 
 impl Mock {
     pub(crate) fn start() -> Self {
-        let cluster = MockCluster::new(1).unwrap();
+        Self::of(MockCluster::new(1).unwrap())
+    }
+
+    /// One of three nodes: the first leads everything, and sees to the
+    /// transactions of this id; the second sees to this group.
+    pub(crate) fn with_coordinator_apart(group: &str, transactional_id: &str) -> Self {
+        let mock = Self::of(MockCluster::new(3).unwrap());
+        for topic in mock.config.topics.all() {
+            mock.cluster.partition_leader(topic, 0, Some(1)).unwrap();
+        }
+        mock.coordinate(MockCoordinator::Transaction(transactional_id.into()), 1);
+        mock.coordinate(MockCoordinator::Group(group.into()), 2);
+        mock
+    }
+
+    /// The second of three nodes dies, and the third sees to the group.
+    pub(crate) fn lose_coordinator(&self, group: &str) {
+        self.coordinate(MockCoordinator::Group(group.into()), 3);
+        self.cluster.broker_down(2).unwrap();
+    }
+
+    fn coordinate(&self, what: MockCoordinator, node: i32) {
+        self.cluster.coordinator(what, node).unwrap();
+    }
+
+    fn of(cluster: MockCluster<'static, DefaultProducerContext>) -> Self {
         let servers = cluster.bootstrap_servers();
+        let brokers: Vec<_> = servers.split(',').collect();
         let config: Config = toml::from_str(&format!(
-            "brokers = [{servers:?}]\nplaintext = true\ndevelopment = true\ntopic_prefix = \"rp\""
+            "brokers = {brokers:?}\nplaintext = true\ndevelopment = true\ntopic_prefix = \"rp\""
         ))
         .unwrap();
         for topic in config.topics.all() {

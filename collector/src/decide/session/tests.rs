@@ -435,6 +435,21 @@ async fn a_stop_is_not_held_up_by_a_commit_that_kafka_does_not_answer() {
     assert!(screens.pushes().is_empty());
 }
 
+/// Kafka's client looks for a coordinator that is gone from the cluster only
+/// when a connection comes or goes, however short the time that it was given.
+#[tokio::test]
+async fn the_death_of_the_node_that_sees_to_the_group_is_survived() {
+    let kafka = Mock::with_coordinator_apart("decide", "decide-collector-1");
+    let (market, screens) = (Market::new(true), Screens::default());
+    let role = Role::start(&kafka, &market, &screens);
+    ask(&kafka, "break-1", 1);
+    screens.until(1).await;
+    kafka.lose_coordinator("decide");
+    ask(&kafka, "break-2", 1);
+    screens.until(2).await;
+    role.stop().await;
+}
+
 #[tokio::test]
 async fn who_asks_again_is_sent_the_same_bytes_again() {
     let (kafka, market, screens) = (Mock::start(), Market::new(true), Screens::default());

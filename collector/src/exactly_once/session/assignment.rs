@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use tracing::{error, info};
 
 use super::{Exit, Session, broken, owned::Owned, working::earliest};
@@ -22,6 +23,11 @@ use crate::{
 /// Longest wait for the group's offsets to be stable: beyond the timeout of a
 /// former owner's transaction, and Kafka's look at it (every 10 s).
 const STABLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Longest wait for partitions that Kafka's client does not know although the
+/// group gave them to us. It learned of their topic before every node had, and
+/// remembers that for minutes; another one asks anew.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pause before the offsets are asked for again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -109,7 +115,7 @@ impl<W: Work> Session<'_, W> {
             worker.health.progressed();
             match self.source.committed(partitions) {
                 Ok(starts) => return Ok(starts),
-                Err(error) if worker.is_stopping() || began.elapsed() > STABLE_WITHIN => {
+                Err(error) if worker.is_stopping() || began.elapsed() > patience(&error) => {
                     return Err(broken(error));
                 }
                 Err(error) => {
@@ -136,6 +142,13 @@ impl<W: Work> Session<'_, W> {
         self.source.release(partitions).map_err(broken)?;
         info!(role = worker.terms.role, ?partitions, "released");
         Ok(())
+    }
+}
+
+fn patience(error: &KafkaError) -> Duration {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::UnknownPartition) => KNOWN_WITHIN,
+        _ => STABLE_WITHIN,
     }
 }
 
