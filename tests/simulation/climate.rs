@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
+use returnpath_decision::Cap;
 use returnpath_delivery::{Config, Pace, SyncPolicy};
 use returnpath_refinery::Limits;
+use returnpath_shared::wire::PolicyKind;
 
 use crate::random::Random;
 
@@ -50,6 +52,38 @@ pub(crate) struct Climate {
     /// A boot with a clock in 1970.
     pub(crate) boots_in_1970: u64,
     pub(crate) config: Config,
+    pub(crate) way_back: WayBack,
+}
+
+/// What the way back is like.
+#[derive(Clone)]
+pub(crate) struct WayBack {
+    /// Longest pause between two breaks of a box; none where it is 0.
+    pub(crate) break_ms_max: u64,
+    pub(crate) aggregators: usize,
+    pub(crate) policy: PolicyKind,
+    pub(crate) cap: Cap,
+    /// How late an ad may begin, in ms.
+    pub(crate) late_ms: u32,
+    pub(crate) limits: returnpath_decision::Limits,
+    /// In a thousand: an aggregator that does not answer.
+    pub(crate) aggregators_silent: u64,
+    /// One that answers what is no answer.
+    pub(crate) aggregators_err: u64,
+    /// One that answers when nobody waits any more.
+    pub(crate) aggregators_late: u64,
+    /// A decide transaction that is aborted, or whose outcome is not known.
+    pub(crate) decide_aborts: u64,
+    /// A decide node that dies or stands still in the middle of deciding.
+    pub(crate) decide_falters: u64,
+    /// A decide node that dies with what it was about to push.
+    pub(crate) decide_dies_unpushed: u64,
+    /// A push of which its node does not hear that the broker has it.
+    pub(crate) confirmations_lost: u64,
+    /// A box that a stranger publishes to as soon as its player has an ad.
+    pub(crate) stranger_meddles: u64,
+    /// A box that dies when a slot is bound and nobody has the ad.
+    pub(crate) killed_when_bound: u64,
 }
 
 pub(crate) struct Weights {
@@ -68,6 +102,11 @@ pub(crate) struct Weights {
     pub(crate) refine_dies: u64,
     pub(crate) handed_over: u64,
     pub(crate) taken_away: u64,
+    pub(crate) refine_stalls: u64,
+    pub(crate) decide_dies: u64,
+    pub(crate) decide_handed_over: u64,
+    pub(crate) decide_stalls: u64,
+    pub(crate) strangers: u64,
 }
 
 /// What viewers do to their boxes, and how long a world of it lasts.
@@ -177,6 +216,11 @@ impl Climate {
             refine_dies: some(6),
             handed_over: some(4),
             taken_away: some(6),
+            refine_stalls: some(2),
+            decide_dies: some(2),
+            decide_handed_over: some(2),
+            decide_stalls: some(2),
+            strangers: some(4),
         };
         Self {
             broker_drops: some(100),
@@ -200,6 +244,58 @@ impl Climate {
             act_ms_max: load.act_ms_max,
             misfortune_ms_max: random.pick(&load.misfortune_ms_max),
             config: config(random),
+            way_back: WayBack::of(load, random),
+        }
+    }
+}
+
+/// Longest pause between two breaks on television.
+const ON_TELEVISION_MS: u64 = 1_200_000;
+
+impl WayBack {
+    /// In half of the worlds there are breaks, as often as on television or so
+    /// often that they meet all that goes wrong.
+    fn of(load: Load, random: &mut Random) -> Self {
+        let mut some = |most: u64| {
+            if random.chance(350) {
+                0
+            } else {
+                random.between(1, most)
+            }
+        };
+        let [aggregators_silent, aggregators_err, aggregators_late] =
+            [200, 200, 100].map(&mut some);
+        let [decide_aborts, decide_dies_unpushed, decide_falters] = [150, 60, 300].map(&mut some);
+        let [confirmations_lost, killed_when_bound, stranger_meddles] =
+            [300, 100, 100].map(&mut some);
+        let often_ms = 30 * load.act_ms_max;
+        Self {
+            break_ms_max: random.pick(&[0, 0, 0, often_ms, ON_TELEVISION_MS, ON_TELEVISION_MS]),
+            aggregators: random.index(3) + 1,
+            policy: random.pick(&[PolicyKind::HighestPrice, PolicyKind::Waterfall]),
+            cap: Cap {
+                impressions_max: u32::try_from(random.between(1, 4)).unwrap(),
+                window_ms: random.pick(&[300_000, 3_600_000, 86_400_000]),
+            },
+            late_ms: random.pick(&[0, 1_000, 5_000]),
+            limits: random.pick(&[
+                returnpath_decision::Limits::DEFAULT,
+                returnpath_decision::Limits::DEFAULT,
+                returnpath_decision::Limits {
+                    open_decisions_max: 8,
+                    over_decisions_max: 4,
+                    exposures_max: 6,
+                },
+            ]),
+            aggregators_silent,
+            aggregators_err,
+            aggregators_late,
+            decide_aborts,
+            decide_dies_unpushed,
+            decide_falters,
+            confirmations_lost,
+            stranger_meddles,
+            killed_when_bound,
         }
     }
 }

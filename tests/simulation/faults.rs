@@ -118,6 +118,86 @@ faults! {
     MarkerLate,
     /// A partition is loaded from compacted topics.
     LoadedCompacted,
+    /// A former node that stood still goes on, refines, and is refused.
+    RefineFenced,
+
+    // ── decide ──
+    /// An aggregator does not answer.
+    AggregatorSilent,
+    /// One answers when its slot is decided.
+    AggregatorLate,
+    /// One answers what is no answer, or cannot be reached.
+    AggregatorErred,
+    /// A transaction is aborted, and the next one with it.
+    DecideTransactionAborted,
+    /// The outcome of a commit is not known; later it turns out as made.
+    DecideCommitUnknownMade,
+    /// The same; later it turns out as aborted.
+    DecideCommitUnknownAborted,
+    /// The same, and never learned: everything is loaded again.
+    DecideCommitUnknownGivenUp,
+    /// A node dies between two transactions.
+    DecideDied,
+    /// A node dies while it asks, or has decided and not committed.
+    DecideDiedMidTransaction,
+    /// A node dies while Kafka commits.
+    DecideDiedWhileCommitting,
+    /// A node dies when Kafka has committed, before it pushes.
+    DecideDiedBeforePush,
+    /// A partition is handed over in order.
+    DecideHandedOver,
+    /// Its new owner sees the offsets before the state.
+    DecideMarkerLate,
+    /// A partition is loaded from a compacted topic.
+    DecideLoadedCompacted,
+    /// A former node that stood still goes on, decides, and is refused.
+    DecideFenced,
+    /// One pushes what was committed for it before another took over.
+    DecideZombiePushed,
+
+    // ── pushes ──
+    /// A push that the broker took is never delivered.
+    PushLost,
+    /// A push is delivered twice.
+    PushDoubled,
+    /// A push is delivered seconds or minutes late.
+    PushDelayed,
+    /// A push arrives after one of a later opportunity.
+    PushReordered,
+    /// A push dies with the link of its box, or with the broker's memory.
+    PushDiedWithItsLink,
+    /// The box of a push is not connected.
+    PushFoundNobody,
+    /// The same, as it has no power while its break goes on.
+    DarkDuringItsBreak,
+    /// A node does not hear that the broker has its push.
+    PushConfirmationLost,
+    /// A box gets a decision that the operator did not sign.
+    ForgedPush,
+    /// A box gets a decision for another box.
+    ForeignPush,
+    /// A box gets a decision after its expiry.
+    ExpiredPush,
+    /// The same, of one that its player had.
+    ReplayedPush,
+    /// A box gets another decision for a slot that is bound.
+    SupersedingPush,
+
+    // ── decisions on a box ──
+    /// A bound slot does not get to flash, as far as is known.
+    BindFailed,
+    /// The agent dies, or the power goes, while a slot is being bound.
+    DiesWhileBinding,
+    /// The same when the slot is bound, before a player has the ad.
+    KilledBetweenBindAndHandOver,
+    /// The agent asks again on a new connection.
+    AskedAgainAfterLink,
+    /// The player asks again when the agent was restarted in its break.
+    AskedAgainAfterRestart,
+    /// The same when its box was.
+    AskedAgainAfterReboot,
+    /// A box in 1970 hands a decision over.
+    HandedOverIn1970,
 }
 
 /// How often each happened.

@@ -6,7 +6,11 @@ use returnpath_delivery::{Config, Uptime};
 use returnpath_shared::wire::{self, Missing, MissingRange};
 
 use crate::{
-    kafka::Log, reference::EventName, set_top_box::Agent, transition::BoxIndex, world::World,
+    kafka::{Log, Topic},
+    reference::EventName,
+    set_top_box::Agent,
+    transition::BoxIndex,
+    world::World,
 };
 
 /// The agent's own events are never turned away. In RAM there may be, at once, a
@@ -66,9 +70,9 @@ impl Log {
     /// such; and what lies where it says that declarations are forgotten, of
     /// which it counts the ranges.
     pub(crate) fn invariant_nothing_is_missing_without_a_reason(&mut self) -> u64 {
-        self.compact();
+        self.refine.compact();
         let mut forgotten = 0;
-        for (key, value) in &self.completeness {
+        for (key, value) in self.refine.topic(Topic::Completeness) {
             let Some(value) = value else { continue };
             let run = wire::Completeness::decode(value.clone()).unwrap();
             let key = String::from_utf8_lossy(key);

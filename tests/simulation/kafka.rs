@@ -1,22 +1,18 @@
 //! Kafka as a model: logs that only grow, and transactions that happen whole
-//! or not at all, but whose end reaches each topic in its own time.
+//! or not at all. `group` has these.
 
-use std::collections::BTreeMap;
+mod group;
 
 use bytes::Bytes;
 use returnpath_collector::kafka::partition;
 use returnpath_shared::{DeviceId, Lane};
 
+pub(crate) use self::group::{Changes, Group, Marker, Role, Topic};
 use crate::{
     faults::Fault,
-    transition::{Marker, Message, Transition},
+    transition::{Message, Transition},
     world::World,
 };
-
-/// Records of a compacted topic beyond which Kafka has compacted it before
-/// anyone loads it: to read a world's whole past with each takeover would take
-/// most of the simulation's time.
-const UNCOMPACTED_RECORDS_MAX: usize = 128;
 
 /// How long a bridge's producer tries before it gives a record up.
 const PRODUCE_MS_MAX: u64 = 10_000;
@@ -31,7 +27,6 @@ pub(crate) struct Kafka {
 }
 
 /// One partition number, of every topic that refine touches.
-#[derive(Default)]
 pub(crate) struct Log {
     /// rp.raw and rp.raw.backlog.
     pub(crate) raw: [Vec<Raw>; 2],
@@ -39,20 +34,11 @@ pub(crate) struct Log {
     pub(crate) leaderless_until_ms: [u64; 2],
     /// Out of reach for everybody before this.
     pub(crate) parted_until_ms: [u64; 2],
-    /// Offsets of refine's consumer group.
-    pub(crate) committed: [usize; 2],
-    /// rp.refine.state.
-    pub(crate) changelog: Vec<Change>,
-    /// rp.devices.
-    pub(crate) profiles: Vec<Change>,
-    /// rp.completeness.
-    pub(crate) completeness: Vec<Change>,
-    /// What a former owner left behind.
-    pub(crate) ending: Option<Ending>,
+    /// What refine makes of them.
+    pub(crate) refine: Group,
+    /// What decide makes of that.
+    pub(crate) decide: Group,
 }
-
-/// A record of a compacted topic.
-pub(crate) type Change = (Bytes, Option<Bytes>);
 
 #[derive(Clone)]
 pub(crate) struct Raw {
@@ -61,34 +47,10 @@ pub(crate) struct Raw {
     pub(crate) received_unix_ms: i64,
 }
 
-/// What refine changes in one transaction.
-#[derive(Default)]
-pub(crate) struct Changes {
-    pub(crate) offsets: [usize; 2],
-    pub(crate) state: Vec<Change>,
-    pub(crate) devices: Vec<Change>,
-    pub(crate) completeness: Vec<Change>,
-}
-
-/// A transaction that is decided, and of whose end not every topic knows.
-pub(crate) struct Ending {
-    commits: bool,
-    changes: Changes,
-    /// Topics that know.
-    arrived: Vec<Marker>,
-}
-
-impl Ending {
-    /// Whether the offsets show a commit of which a changelog does not know.
-    pub(crate) fn is_ahead_of_its_state(&self) -> bool {
-        self.commits && self.arrived.contains(&Marker::Offsets)
-    }
-}
-
 impl Kafka {
     pub(crate) fn new(partitions: usize) -> Self {
         Self {
-            partitions: (0..partitions).map(|_| Log::default()).collect(),
+            partitions: (0..partitions).map(|_| Log::new()).collect(),
             refuses_until_ms: 0,
         }
     }
@@ -109,82 +71,25 @@ impl Kafka {
 }
 
 impl Log {
+    fn new() -> Self {
+        Self {
+            raw: Default::default(),
+            leaderless_until_ms: [0; 2],
+            parted_until_ms: [0; 2],
+            refine: Group::new(Role::Refine),
+            decide: Group::new(Role::Decide),
+        }
+    }
+
     /// Whether all of a lane is refined.
     pub(crate) fn is_refined(&self, lane: Lane) -> bool {
-        self.committed[lane as usize] == self.raw[lane as usize].len()
+        self.refine.committed[lane as usize] == self.raw[lane as usize].len()
     }
 
-    /// A transaction that ends everywhere at once.
-    pub(crate) fn commit(&mut self, changes: Changes) {
-        assert!(self.ending.is_none(), "one transaction after the other");
-        self.ending = Some(Ending {
-            commits: true,
-            changes,
-            arrived: Vec::new(),
-        });
-        self.all_markers_arrive();
-    }
-
-    pub(crate) fn all_markers_arrive(&mut self) {
-        for marker in Marker::ALL {
-            self.marker_arrives(marker);
-        }
-    }
-
-    fn marker_arrives(&mut self, marker: Marker) {
-        let Some(ending) = &mut self.ending else {
-            return;
-        };
-        if ending.arrived.contains(&marker) {
-            return;
-        }
-        ending.arrived.push(marker);
-        if ending.commits {
-            let changes = &mut ending.changes;
-            match marker {
-                Marker::Offsets => {
-                    for at in 0..2 {
-                        assert!(
-                            changes.offsets[at] >= self.committed[at],
-                            "offsets never go back: from {:?} to {:?}",
-                            self.committed,
-                            changes.offsets
-                        );
-                    }
-                    self.committed = changes.offsets;
-                }
-                Marker::State => self.changelog.append(&mut changes.state),
-                Marker::Devices => self.profiles.append(&mut changes.devices),
-                Marker::Completeness => self.completeness.append(&mut changes.completeness),
-            }
-        }
-        if ending.arrived.len() == Marker::ALL.len() {
-            self.ending = None;
-        }
-    }
-
-    /// Before it is loaded. Whether there was anything to compact.
-    pub(crate) fn compact_where_long(&mut self) -> bool {
-        let is_long = self.changelog.len().max(self.profiles.len()) > UNCOMPACTED_RECORDS_MAX;
-        if is_long {
-            self.compact();
-        }
-        is_long
-    }
-
-    /// Keeps the last record of each key, as compaction may at any time.
-    pub(crate) fn compact(&mut self) {
-        let profiles = &mut self.profiles;
-        for topic in [&mut self.changelog, profiles, &mut self.completeness] {
-            let mut last = BTreeMap::new();
-            for (at, (key, _)) in topic.iter().enumerate() {
-                last.insert(key.clone(), at);
-            }
-            let mut at = 0;
-            topic.retain(|(key, _)| {
-                at += 1;
-                last[key] == at - 1
-            });
+    pub(crate) fn group(&mut self, role: Role) -> &mut Group {
+        match role {
+            Role::Refine => &mut self.refine,
+            Role::Decide => &mut self.decide,
         }
     }
 }
@@ -308,30 +213,28 @@ impl World {
     }
 
     /// A transaction is decided; its owner is gone, or does not know.
-    pub(crate) fn ends(&mut self, partition: usize, changes: Changes, commits: bool) {
+    pub(crate) fn ends(&mut self, role: Role, partition: usize, changes: Changes, commits: bool) {
         // An owner that died is waited for until its transaction times out.
         let decided_ms = if commits {
             0
         } else {
             self.random.between(0, 10_000)
         };
-        let log = &mut self.kafka.partitions[partition];
-        assert!(log.ending.is_none(), "one transaction after the other");
-        log.ending = Some(Ending {
-            commits,
-            changes,
-            arrived: Vec::new(),
-        });
-        for marker in Marker::ALL {
+        let group = self.kafka.partitions[partition].group(role);
+        for marker in group.begin_ending(changes, commits) {
             let travels_ms = self.random.between(0, 3_000);
-            self.schedule.after(
-                decided_ms + travels_ms,
-                Transition::MarkerArrives { partition, marker },
-            );
+            let arrives = Transition::MarkerArrives {
+                role,
+                partition,
+                marker: *marker,
+            };
+            self.schedule.after(decided_ms + travels_ms, arrives);
         }
     }
 
-    pub(crate) fn marker_arrives(&mut self, partition: usize, marker: Marker) {
-        self.kafka.partitions[partition].marker_arrives(marker);
+    pub(crate) fn marker_arrives(&mut self, role: Role, partition: usize, marker: Marker) {
+        let group = self.kafka.partitions[partition].group(role);
+        group.marker_arrives(marker);
+        self.decide_what_came(partition);
     }
 }

@@ -1,12 +1,14 @@
 //! The cores of agent and collector joined by model brokers over a faulty
 //! network, in virtual time. Boxes lose power, links break, the broker forgets,
-//! Kafka changes leaders and refuses, refine is aborted, dies and is taken over
-//! in mid-transaction; in the end the real audit must find every answered event
-//! once, or declared.
+//! Kafka changes leaders and refuses, refine and decide are aborted, die, are
+//! taken over in mid-transaction and go on as zombies; in the end the real audit
+//! must find every answered event once, or declared, and every opportunity must
+//! be answered. At no time does a slot get two ads.
 //!
-//! Real here: `returnpath_delivery`, `returnpath_refinery`, the audit's tally,
-//! the partition function. Models: SQLite, MQTT, the bridge, Kafka. A seed is a
-//! world; a failing one is printed with the command that replays it. What can
+//! Real here: `returnpath_delivery`, `returnpath_slots`, `returnpath_refinery`,
+//! `returnpath_decision`, the audit's tally, the partition function. Models:
+//! SQLite, MQTT, the bridge, Kafka, signatures, aggregators, players. A seed is
+//! a world; a failing one is printed with the command that replays it. What can
 //! go wrong is listed in `faults.rs`; a run in which some of it never happened
 //! fails too.
 
@@ -18,20 +20,25 @@
     reason = "a test fails by panicking, and says which world it was in"
 )]
 
+mod aggregators;
 mod bridge;
 mod broker;
 mod climate;
 mod darkness;
+mod decider;
+mod decisions;
 mod faults;
 mod invariants;
 mod kafka;
 mod misfortune;
+mod pushes;
 mod queue_file;
 mod random;
 mod reference;
 mod refiner;
 mod schedule;
 mod set_top_box;
+mod signing;
 mod summary;
 mod transition;
 mod viewer;

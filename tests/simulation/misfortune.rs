@@ -40,6 +40,20 @@ impl World {
             (weights.refine_dies, Transition::RefineDies { partition }),
             (weights.handed_over, Transition::HandedOver { partition }),
             (weights.taken_away, Transition::TakenAway { partition }),
+            (
+                weights.refine_stalls,
+                Transition::RefineStalls { partition },
+            ),
+            (weights.decide_dies, Transition::DecideDies { partition }),
+            (
+                weights.decide_handed_over,
+                Transition::DecideHandedOver { partition },
+            ),
+            (
+                weights.decide_stalls,
+                Transition::DecideStalls { partition },
+            ),
+            (weights.strangers, Transition::StrangerPublishes(of)),
         ];
         let all: u64 = fates.iter().map(|(weight, _)| weight).sum();
         let mut drawn = self.random.below(all);

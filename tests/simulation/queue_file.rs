@@ -9,6 +9,7 @@ use returnpath_delivery::{
     Commit, Durability, LedgerRow, Op, PoweredMark, ProofId, Settled, StartRow, StoredBatch,
 };
 use returnpath_shared::{BatchId, Epoch, Incarnation, Sequence, wire::ClockAnchor};
+use returnpath_slots::{HELD_MAX, Row, Slot};
 
 use crate::random::Random;
 
@@ -35,6 +36,7 @@ pub(crate) struct Contents {
     pub(crate) anchors: BTreeMap<u64, ClockAnchor>,
     pub(crate) starts: BTreeMap<Epoch, StartRow>,
     pub(crate) powered: Option<PoweredMark>,
+    pub(crate) slots: BTreeMap<Slot, Row>,
 }
 
 impl Contents {
@@ -203,6 +205,10 @@ pub(crate) struct QueueFile {
     taken: Vec<Stretch>,
     /// Batches whose pages went bad.
     unreadable: BTreeSet<BatchId>,
+    /// Slots that leave with the next row.
+    forgotten: Vec<Slot>,
+    /// Rows that stand although it was said that they do not.
+    unsaid: usize,
 }
 
 impl QueueFile {
@@ -213,6 +219,7 @@ impl QueueFile {
             .incarnation
             .unwrap_or_else(|| Incarnation::new(random.next() | 1).unwrap());
         self.sync();
+        self.forgotten.clear();
         self.synced.begin(incarnation);
         self.current.begin(incarnation)
     }
@@ -225,6 +232,36 @@ impl QueueFile {
         if commit.durability == Durability::Synced {
             self.sync();
         }
+    }
+
+    /// Puts a bound slot into it, synced, in place of one of the same name.
+    pub(crate) fn bind(&mut self, row: Row) {
+        self.sync();
+        for contents in [&mut self.synced, &mut self.current] {
+            for slot in &self.forgotten {
+                contents.slots.remove(slot);
+            }
+            contents.slots.insert(row.slot.clone(), row.clone());
+        }
+        self.forgotten.clear();
+        let rows_max = HELD_MAX + self.unsaid;
+        assert!(self.synced.slots.len() <= rows_max, "the file grows");
+    }
+
+    /// The same, and it is said to have failed.
+    pub(crate) fn bind_unsaid(&mut self, row: Row) {
+        self.unsaid += 1;
+        self.bind(row);
+    }
+
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        self.forgotten.push(slot);
+    }
+
+    /// Whether the medium has a slot bound to this decision.
+    pub(crate) fn holds(&self, slot: &Slot, decision_id: &str) -> bool {
+        let row = self.synced.slots.get(slot);
+        row.is_some_and(|row| row.decision_id == decision_id)
     }
 
     pub(crate) fn sync(&mut self) {

@@ -58,7 +58,7 @@ impl Sent {
 }
 
 /// The number in a box's name.
-fn index(device_id: &str) -> BoxIndex {
+pub(crate) fn index(device_id: &str) -> BoxIndex {
     device_id.strip_prefix("box-").unwrap().parse().unwrap()
 }
 
@@ -212,7 +212,7 @@ impl Reference {
             .copied()
     }
 
-    pub(crate) fn refined(&mut self, stream: Stream, key: &[u8], value: &[u8]) {
+    pub(crate) fn refined(&mut self, stream: Stream, key: &[u8], value: &[u8]) -> wire::Refined {
         let record = wire::Refined::decode(value).unwrap();
         assert_eq!(record.device_id.as_bytes(), key);
         let event = record.event.as_ref().unwrap();
@@ -220,6 +220,7 @@ impl Reference {
         self.invariant_no_event_is_refined_twice_or_too_late(&record);
         self.invariant_times_are_as_good_as_they_say(&record);
         self.tally.refined(&record).unwrap();
+        record
     }
 
     /// An opportunity went out; what it calls settled stays so.

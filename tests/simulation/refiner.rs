@@ -3,11 +3,15 @@
 //! that end with the node, and takeovers in the order of the real engine:
 //! stable offsets, then the state up to where it ends.
 
-use bytes::Bytes;
 use returnpath_refinery::{Destination, Output, Partition, RawRecord, WAITING_RECORDS_MAX};
-use returnpath_shared::Lane;
+use returnpath_shared::{Lane, Stream};
 
-use crate::{faults::Fault, kafka::Changes, transition::Transition, world::World};
+use crate::{
+    faults::Fault,
+    kafka::{Changes, Role, Topic},
+    transition::Transition,
+    world::World,
+};
 
 /// Records of a lane in one poll.
 const LIVE_RECORDS_MAX: u64 = 40;
@@ -16,18 +20,23 @@ const BACKLOG_RECORDS_MAX: u64 = 10;
 /// How long nobody may know what became of a commit.
 const LEARNS_MS_MAX: u64 = 5_000;
 
+/// How long a node may stand still that does not know that it was given up.
+const STALLS_MS_MAX: u64 = 60_000;
+
 /// The node of one partition; none between a death and the next poll.
 #[derive(Default)]
 pub(crate) struct Refiner {
     node: Option<Node>,
-    /// Counts them, so that what a former one waited for is stale.
-    nodes: u64,
+    /// A former node that stood still while another took over, and will go on.
+    zombie: Option<Node>,
     polls_at_ms: Option<u64>,
     out: Output,
 }
 
 struct Node {
     core: Partition,
+    /// In which it was given the partition; names it.
+    generation: u64,
     /// Next offset of each lane.
     next: [usize; 2],
     /// What became of the commit that it waits for.
@@ -36,7 +45,7 @@ struct Node {
 
 /// How a transaction ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Committed,
     Aborted,
     /// The node does not know until later.
@@ -66,17 +75,7 @@ impl World {
             return;
         }
         self.refiners[partition].polls_at_ms = None;
-        let end = if self.is_calm || !self.random.chance(self.climate.refine_aborts) {
-            End::Committed
-        } else {
-            let made = self.random.chance(500);
-            self.random.pick(&[
-                End::Aborted,
-                End::Aborted,
-                End::Unknown { made },
-                End::NeverKnown { made },
-            ])
-        };
+        let end = self.draw_end(self.climate.refine_aborts);
         let shares = [
             self.random.between(1, LIVE_RECORDS_MAX),
             self.random.below(BACKLOG_RECORDS_MAX + 1),
@@ -93,13 +92,27 @@ impl World {
         self.polls_again(partition);
     }
 
+    /// How a transaction ends, where so many in a thousand end badly.
+    pub(crate) fn draw_end(&mut self, ends_badly: u64) -> End {
+        if self.is_calm || !self.random.chance(ends_badly) {
+            return End::Committed;
+        }
+        let made = self.random.chance(500);
+        self.random.pick(&[
+            End::Aborted,
+            End::Aborted,
+            End::Unknown { made },
+            End::NeverKnown { made },
+        ])
+    }
+
     /// While there is something to refine, or something waits.
     fn polls_again(&mut self, partition: usize) {
         let now_ms = self.schedule.now_ms();
         let log = &self.kafka.partitions[partition];
         let next = match &self.refiners[partition].node {
             Some(node) => node.next,
-            None => log.committed,
+            None => log.refine.committed,
         };
         let is_behind = Lane::ALL.into_iter().any(|lane| {
             let at = lane as usize;
@@ -121,9 +134,9 @@ impl World {
         if self.refiners[partition].node.take().is_some() {
             self.faults.count(Fault::RefineDied);
         }
-        let log = &mut self.kafka.partitions[partition];
-        if log.ending.is_none() && self.random.chance(500) {
-            log.compact();
+        let group = &mut self.kafka.partitions[partition].refine;
+        if !group.is_ending() && self.random.chance(500) {
+            group.compact();
         }
         self.polls_again(partition);
     }
@@ -157,6 +170,45 @@ impl World {
         self.polls_again(partition);
     }
 
+    /// A node stands still for so long that its group gives the partition to
+    /// another; it does not know, and goes on where it was.
+    pub(crate) fn refine_stalls(&mut self, partition: usize) {
+        let refiner = &mut self.refiners[partition];
+        if refiner.node.as_ref().is_none_or(|node| node.made.is_some()) {
+            return;
+        }
+        refiner.zombie = refiner.node.take();
+        self.kafka.partitions[partition].refine.rebalance();
+        self.refine_zombie_sleeps(partition);
+        self.polls_again(partition);
+    }
+
+    fn refine_zombie_sleeps(&mut self, partition: usize) {
+        let wakes_ms = self.random.between(1, STALLS_MS_MAX);
+        self.schedule
+            .after(wakes_ms, Transition::RefineZombieWakes { partition });
+    }
+
+    /// It refines what it reads, as if nothing had happened.
+    pub(crate) fn refine_zombie_wakes(&mut self, partition: usize) {
+        if self.refiners[partition].node.is_none() {
+            // Nobody has taken over yet.
+            if !self.is_calm {
+                self.refine_zombie_sleeps(partition);
+            }
+            return;
+        }
+        let Some(zombie) = self.refiners[partition].zombie.take() else {
+            return;
+        };
+        let owner = self.refiners[partition].node.take();
+        let shares = [LIVE_RECORDS_MAX, BACKLOG_RECORDS_MAX];
+        self.transact_by(partition, zombie, shares, End::Committed, |core, out| {
+            core.flush(out);
+        });
+        self.refiners[partition].node = owner;
+    }
+
     /// Whether there was anything in the transaction. An empty one is not made.
     fn transact(
         &mut self,
@@ -165,10 +217,21 @@ impl World {
         end: End,
         last: impl FnOnce(&mut Partition, &mut Output),
     ) -> bool {
-        let now_ms = self.schedule.now_ms();
-        let Some(mut node) = self.owner(partition) else {
+        let Some(node) = self.owner(partition) else {
             return false;
         };
+        self.transact_by(partition, node, shares, end, last)
+    }
+
+    fn transact_by(
+        &mut self,
+        partition: usize,
+        mut node: Node,
+        shares: [u64; 2],
+        end: End,
+        last: impl FnOnce(&mut Partition, &mut Output),
+    ) -> bool {
+        let now_ms = self.schedule.now_ms();
         let mut out = std::mem::take(&mut self.refiners[partition].out);
         out.clear();
         let log = &self.kafka.partitions[partition];
@@ -228,6 +291,12 @@ impl World {
         offsets: [usize; 2],
         end: End,
     ) {
+        let group = &self.kafka.partitions[partition].refine;
+        if group.fences(node.generation) {
+            // Its transaction is refused, and its session over.
+            self.faults.count(Fault::RefineFenced);
+            return;
+        }
         let made = match end {
             End::Committed => true,
             End::Aborted => false,
@@ -236,51 +305,55 @@ impl World {
         let changes = self.written(out, offsets, made);
         match end {
             End::Committed => {
-                self.kafka.partitions[partition].commit(changes);
+                self.kafka.partitions[partition].refine.commit(changes);
                 self.counts += node.core.commit();
                 self.refiners[partition].node = Some(node);
+                self.decide_what_came(partition);
             }
             End::Aborted => {
                 self.faults.count(Fault::TransactionAborted);
-                node.abort(self.kafka.partitions[partition].committed);
+                node.abort(self.kafka.partitions[partition].refine.committed);
                 self.refiners[partition].node = Some(node);
             }
             End::Unknown { .. } => {
-                self.ends(partition, changes, made);
+                self.ends(Role::Refine, partition, changes, made);
                 node.made = Some(made);
-                let refiner = &mut self.refiners[partition];
-                refiner.node = Some(node);
-                let node = refiner.nodes;
+                let generation = node.generation;
+                self.refiners[partition].node = Some(node);
                 let learns_ms = self.random.between(1, LEARNS_MS_MAX);
-                self.schedule
-                    .after(learns_ms, Transition::CommitLearned { partition, node });
+                let learned = Transition::CommitLearned {
+                    role: Role::Refine,
+                    partition,
+                    generation,
+                };
+                self.schedule.after(learns_ms, learned);
             }
-            End::NeverKnown { .. } => self.ends(partition, changes, made),
+            End::NeverKnown { .. } => self.ends(Role::Refine, partition, changes, made),
         }
     }
 
     /// A commit was retried until its outcome was known. The producer is told
     /// when every topic knows.
-    pub(crate) fn commit_learned(&mut self, partition: usize, number: u64) {
-        let refiner = &mut self.refiners[partition];
-        if refiner.nodes != number {
-            return;
-        }
-        let Some(node) = &mut refiner.node else {
+    pub(crate) fn refine_commit_learned(&mut self, partition: usize, generation: u64) {
+        let Some(node) = &mut self.refiners[partition].node else {
             return;
         };
+        if node.generation != generation {
+            return;
+        }
         let Some(made) = node.made.take() else {
             return;
         };
-        let log = &mut self.kafka.partitions[partition];
-        log.all_markers_arrive();
+        let group = &mut self.kafka.partitions[partition].refine;
+        group.all_markers_arrive();
         if made {
             self.counts += node.core.commit();
             self.faults.count(Fault::CommitUnknownMade);
         } else {
-            node.abort(log.committed);
+            node.abort(group.committed);
             self.faults.count(Fault::CommitUnknownAborted);
         }
+        self.decide_what_came(partition);
         self.polls_again(partition);
     }
 
@@ -296,36 +369,35 @@ impl World {
             }
             return Some(node);
         }
-        let log = &mut self.kafka.partitions[partition];
-        if let Some(ending) = &log.ending {
-            if ending.is_ahead_of_its_state() {
+        let group = &mut self.kafka.partitions[partition].refine;
+        if group.is_ending() {
+            if group.is_ahead_of_its_state() {
                 self.faults.count(Fault::MarkerLate);
             }
             let looks_again_ms = self.random.between(20, 500);
             self.refine_by(partition, now_ms + looks_again_ms);
             return None;
         }
-        if log.compact_where_long() {
+        if group.compact_where_long() {
             self.faults.count(Fault::LoadedCompacted);
         }
         let mut core = Partition::with_limits(self.limits);
-        for (key, value) in &log.changelog {
+        for (key, value) in group.topic(Topic::State) {
             core.restore(key, value.as_deref())
                 .expect("refine reads what it wrote");
         }
-        for (key, value) in &log.profiles {
+        for (key, value) in group.topic(Topic::Devices) {
             core.restore_profile(key, value.as_deref())
                 .expect("refine reads what it wrote");
         }
-        for (key, value) in &log.completeness {
+        for (key, value) in group.topic(Topic::Completeness) {
             core.restore_completeness(key, value.as_deref())
                 .expect("refine reads what it wrote");
         }
-        let next = log.committed;
-        self.refiners[partition].nodes += 1;
         Some(Node {
             core,
-            next,
+            generation: group.rebalance(),
+            next: group.committed,
             made: None,
         })
     }
@@ -333,29 +405,38 @@ impl World {
     /// What a transaction writes. Outputs of a commit stand from the moment it
     /// is decided: nobody reads past them before.
     fn written(&mut self, out: &Output, offsets: [usize; 2], is_made: bool) -> Changes {
-        let mut changes = Changes {
-            offsets,
-            ..Changes::default()
-        };
+        let mut changes = Changes::up_to(offsets);
         if !is_made {
             return changes;
         }
         for record in out.records() {
             let value = record.value.unwrap_or_default();
-            let change = || {
-                (
-                    Bytes::copy_from_slice(record.key),
-                    record.value.map(Bytes::copy_from_slice),
-                )
+            let topic = match record.destination {
+                Destination::State => Topic::State,
+                Destination::Device => Topic::Devices,
+                Destination::Completeness => Topic::Completeness,
+                Destination::Refined(stream) => {
+                    let refined = self.reference.refined(stream, record.key, value);
+                    if stream != Stream::Ads || !self.has_breaks() {
+                        continue;
+                    }
+                    self.decisions.told(&refined);
+                    Topic::Ads
+                }
+                Destination::Rejected => {
+                    self.reference.rejected(value);
+                    continue;
+                }
+                Destination::Opportunity => {
+                    self.reference.asked(record.key, value);
+                    if !self.has_breaks() {
+                        continue;
+                    }
+                    self.decisions.asked(value);
+                    Topic::Opportunities
+                }
             };
-            match record.destination {
-                Destination::State => changes.state.push(change()),
-                Destination::Device => changes.devices.push(change()),
-                Destination::Completeness => changes.completeness.push(change()),
-                Destination::Refined(stream) => self.reference.refined(stream, record.key, value),
-                Destination::Rejected => self.reference.rejected(value),
-                Destination::Opportunity => self.reference.asked(record.key, value),
-            }
+            changes.put(topic, record.key, record.value);
         }
         changes
     }
@@ -364,7 +445,7 @@ impl World {
     pub(crate) fn is_refined(&self) -> bool {
         let mut logs = self.kafka.partitions.iter();
         logs.all(|log| {
-            log.ending.is_none() && Lane::ALL.into_iter().all(|lane| log.is_refined(lane))
+            !log.refine.is_ending() && Lane::ALL.into_iter().all(|lane| log.is_refined(lane))
         })
     }
 }

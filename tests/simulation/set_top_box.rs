@@ -2,25 +2,29 @@
 //! agent, which carries out effects in their order as the real one does.
 //!
 //! `power` has mains and clocks, `agent` the run of a process, `storage` its
-//! queue file's thread, `link` the way to the broker, `middleware` its clients.
+//! queue file's thread, `link` the way to the broker, `middleware` its clients,
+//! `way_back` what it does with decisions, `player` who shows them.
 
 mod agent;
 mod link;
 mod middleware;
+mod player;
 mod power;
 mod storage;
+mod way_back;
 
 use returnpath_delivery::{SendingClock, Uptime};
 use returnpath_shared::DeviceId;
 
-pub(crate) use self::agent::Agent;
-use self::power::Power;
+pub(crate) use self::{agent::Agent, player::Play};
+use self::{player::Player, power::Power};
 use crate::{queue_file::QueueFile, transition::BoxIndex, viewer::Viewer, world::UNIX_AT_START_MS};
 
 pub(crate) struct SetTopBox {
     pub(crate) device: DeviceId,
     pub(crate) file: QueueFile,
     viewer: Viewer,
+    player: Player,
     power: Option<Power>,
     agent: Option<Agent>,
     /// Boots, runs of the agent and links, counted: names what is not stale.
@@ -41,6 +45,7 @@ impl SetTopBox {
             device: format!("box-{index}").parse().unwrap(),
             file: QueueFile::default(),
             viewer: Viewer::default(),
+            player: Player::default(),
             power: None,
             agent: None,
             boot: 0,
@@ -52,7 +57,7 @@ impl SetTopBox {
         }
     }
 
-    fn uptime(&self, now_ms: u64) -> Uptime {
+    pub(crate) fn uptime(&self, now_ms: u64) -> Uptime {
         Uptime(
             self.power
                 .as_ref()
@@ -92,6 +97,9 @@ impl SetTopBox {
         self.agent.as_ref().is_some_and(|agent| {
             let status = agent.delivery.status(self.uptime(now_ms));
             agent.commit.is_none()
+                && agent.binding.is_empty()
+                && agent.telling.is_empty()
+                && agent.slots_due_ms.is_none()
                 && (agent.delivery.poll_timeout().is_none() || status.flash_budget_spent)
                 && status.ordinary.batches + status.proof.batches == 0
                 && status.open_events == 0

@@ -21,6 +21,13 @@ pub(crate) struct Summary {
     pub(crate) missing_forgotten: u64,
     pub(crate) opportunities: u64,
     pub(crate) settling: u64,
+    /// Slots with an ad, slots without, and those that a player got.
+    pub(crate) filled: u64,
+    pub(crate) unfilled: u64,
+    pub(crate) handed_over: u64,
+    pub(crate) pushed: u64,
+    /// Slots decided once more when they were over at their box.
+    pub(crate) decided_again: u64,
     pub(crate) busy: u64,
     pub(crate) rebuilds: u64,
     pub(crate) unreadable: u64,
@@ -33,7 +40,13 @@ impl Summary {
         let counts = &world.counts;
         let reference = &world.reference;
         let totals = reference.tally.verdict().totals();
+        let [filled, unfilled, handed_over] = world.decisions.totals();
         Self {
+            filled,
+            unfilled,
+            handed_over,
+            pushed: world.decisions.pushed,
+            decided_again: world.decisions.again,
             accepted: reference.answers[0],
             durable: reference.answers[1],
             batches: reference.batches_sent(),
@@ -65,6 +78,11 @@ impl Summary {
         self.missing_forgotten += other.missing_forgotten;
         self.opportunities += other.opportunities;
         self.settling += other.settling;
+        self.filled += other.filled;
+        self.unfilled += other.unfilled;
+        self.handed_over += other.handed_over;
+        self.pushed += other.pushed;
+        self.decided_again += other.decided_again;
         self.busy += other.busy;
         self.rebuilds += other.rebuilds;
         self.unreadable += other.unreadable;

@@ -4,8 +4,15 @@
 //! answers and timers of the dead reach nobody.
 
 use bytes::Bytes;
+use returnpath_decision::Push;
 use returnpath_delivery::PubAckOutcome;
 use returnpath_shared::{BatchId, Class, Lane, wire};
+
+use crate::{
+    aggregators::Asked,
+    kafka::{Marker, Role},
+    set_top_box::Play,
+};
 
 /// Which box.
 pub(crate) type BoxIndex = usize;
@@ -37,12 +44,26 @@ pub(crate) enum Transition {
     Loaded { of: BoxIndex, run: u64, id: BatchId },
     /// SQLite's thread has copied what reads to a new file.
     Rebuilt { of: BoxIndex, run: u64 },
+    /// SQLite's thread has put a bound slot to flash, or failed to.
+    Bound { of: BoxIndex, run: u64 },
     /// The wall clock becomes trusted.
     ClockSynchronises { of: BoxIndex, boot: u64 },
     /// An untrusted wall clock jumps.
     ClockSteps(BoxIndex),
     /// A stored batch cannot be read any more.
     PageGoesBad(BoxIndex),
+
+    // ── its player ──
+    /// A break with slots for ads is announced.
+    BreakComes(BoxIndex),
+    /// The player connects to the agent.
+    PlayerFollows { of: BoxIndex, run: u64 },
+    /// An ad begins, or ends.
+    Plays {
+        of: BoxIndex,
+        boot: u64,
+        play: Box<Play>,
+    },
 
     // ── its link ──
     /// Time to connect.
@@ -72,6 +93,15 @@ pub(crate) enum Transition {
         link: u64,
         receipt: wire::Receipt,
     },
+
+    /// A decision arrives.
+    PushReachesBox {
+        of: BoxIndex,
+        link: u64,
+        payload: Bytes,
+    },
+    /// Somebody publishes to the box who should not.
+    StrangerPublishes(BoxIndex),
 
     // ── broker and bridges ──
     /// The MQTT broker restarts with an empty memory.
@@ -103,19 +133,57 @@ pub(crate) enum Transition {
     /// A lane of a partition can be neither written nor read for a while.
     LanesPart { partition: usize, lane: Lane },
     /// A marker of a former owner's transaction arrives.
-    MarkerArrives { partition: usize, marker: Marker },
+    MarkerArrives {
+        role: Role,
+        partition: usize,
+        marker: Marker,
+    },
+    /// A node learns what became of its commit.
+    CommitLearned {
+        role: Role,
+        partition: usize,
+        generation: u64,
+    },
 
     // ── refine ──
     /// The refine node of a partition polls.
     Refines { partition: usize },
-    /// It learns what became of its commit.
-    CommitLearned { partition: usize, node: u64 },
     /// The refine node of a partition dies, and another takes over.
     RefineDies { partition: usize },
     /// The partition is handed over in order.
     HandedOver { partition: usize },
     /// The partition is given to another in mid-transaction.
     TakenAway { partition: usize },
+    /// The refine node of a partition stands still, and another takes over.
+    RefineStalls { partition: usize },
+    /// It goes on.
+    RefineZombieWakes { partition: usize },
+
+    // ── decide ──
+    /// The decide node of a partition polls.
+    Decides { partition: usize },
+    /// A call to an aggregator ends.
+    AggregatorAnswers {
+        partition: usize,
+        generation: u64,
+        asked: Box<Asked>,
+    },
+    /// Kafka has ended a transaction of decide.
+    DecideCommitEnds { partition: usize, generation: u64 },
+    /// The broker has a decision.
+    PushConfirmed {
+        partition: usize,
+        generation: u64,
+        push: Box<Push>,
+    },
+    /// The decide node of a partition dies, and another takes over.
+    DecideDies { partition: usize },
+    /// The partition is handed over in order.
+    DecideHandedOver { partition: usize },
+    /// The decide node of a partition stands still, and another takes over.
+    DecideStalls { partition: usize },
+    /// It goes on.
+    DecideZombieWakes { partition: usize, generation: u64 },
 
     // ── fate ──
     /// Something goes wrong somewhere.
@@ -130,27 +198,4 @@ pub(crate) struct Message {
     pub(crate) class: Class,
     pub(crate) lane: Lane,
     pub(crate) payload: Bytes,
-}
-
-/// The topics in which a transaction of refine ends by a marker that others
-/// wait for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Marker {
-    /// The group's offsets.
-    Offsets,
-    /// rp.refine.state.
-    State,
-    /// rp.devices.
-    Devices,
-    /// rp.completeness.
-    Completeness,
-}
-
-impl Marker {
-    pub(crate) const ALL: [Self; 4] = [
-        Self::Offsets,
-        Self::State,
-        Self::Devices,
-        Self::Completeness,
-    ];
 }

@@ -49,10 +49,34 @@ impl Viewer {
         self.reports += 1;
         let number = self.reports;
         let event = event(number, uptime_ms, invalid, random);
-        let report = Report {
+        self.remember(Report {
             happened_ms: now_ms,
             event,
+        })
+    }
+
+    /// Something that a player reports.
+    pub(crate) fn take(
+        &mut self,
+        kind: event::Kind,
+        client_id: String,
+        now_ms: u64,
+        uptime_ms: u64,
+    ) -> (u64, Report) {
+        self.reports += 1;
+        let event = Event {
+            uptime_ms,
+            client_id,
+            kind: Some(kind),
         };
+        self.remember(Report {
+            event,
+            happened_ms: now_ms,
+        })
+    }
+
+    fn remember(&mut self, report: Report) -> (u64, Report) {
+        let number = self.reports;
         if has_id(&report.event) {
             self.unanswered.insert(number, report.clone());
             if self.unanswered.len() > UNANSWERED_MAX {
@@ -98,7 +122,7 @@ fn event(number: u64, uptime_ms: u64, invalid: u64, random: &mut Random) -> Even
             source: Source::Live as i32,
             ..Tune::default()
         }),
-        20..38 => event::Kind::ViewingHeartbeat(ViewingHeartbeat {
+        20..38 | 55..68 => event::Kind::ViewingHeartbeat(ViewingHeartbeat {
             channel: channel(random),
             source: Source::Live as i32,
             position_ms: 0,
@@ -116,7 +140,7 @@ fn event(number: u64, uptime_ms: u64, invalid: u64, random: &mut Random) -> Even
             ..Display::default()
         }),
         49..54 => event::Kind::UserActivity(UserActivity { inputs: 3 }),
-        54..62 => {
+        54 => {
             client_id = format!("c{number}");
             event::Kind::AdOpportunity(AdOpportunity {
                 break_id: format!("b{number}"),
@@ -127,7 +151,7 @@ fn event(number: u64, uptime_ms: u64, invalid: u64, random: &mut Random) -> Even
                 ..AdOpportunity::default()
             })
         }
-        62..84 => event::Kind::AdEvent(AdEvent {
+        68..84 => event::Kind::AdEvent(AdEvent {
             kind: random.pick(&[
                 ad_event::Kind::Start,
                 ad_event::Kind::Midpoint,

@@ -1,15 +1,21 @@
-//! The whole of it: boxes, broker, bridges, Kafka and refine, in virtual time.
+//! The whole of it: boxes, broker, bridges, Kafka, refine and decide, in virtual
+//! time.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use returnpath_decision::Settings;
 use returnpath_refinery::{Counts, Limits};
 
 use crate::{
+    aggregators,
     bridge::Bridge,
     climate::{self, Climate, Zone},
     darkness::Darkness,
+    decider::Decider,
+    decisions::Decisions,
     faults::Faults,
-    kafka::{Kafka, Log},
+    kafka::{Kafka, Log, Role},
+    pushes::Stranger,
     random::Random,
     reference::Reference,
     refiner::Refiner,
@@ -39,6 +45,13 @@ pub(crate) struct World {
     pub(crate) refiners: Vec<Refiner>,
     /// Of what refiners remember of a box.
     pub(crate) limits: Limits,
+    pub(crate) deciders: Vec<Decider>,
+    /// What they are configured with.
+    pub(crate) settings: Arc<Settings>,
+    /// Of what they remember of a box.
+    pub(crate) decide_limits: returnpath_decision::Limits,
+    pub(crate) stranger: Stranger,
+    pub(crate) decisions: Decisions,
     pub(crate) reference: Reference,
     pub(crate) counts: Counts,
     pub(crate) faults: Faults,
@@ -55,7 +68,15 @@ impl World {
         let bridges = (0..climate.bridges)
             .map(|_| Bridge::new(i64::try_from(random.below(1_000)).unwrap() - 500))
             .collect();
+        let deciders = (0..climate.partitions)
+            .map(|_| Decider::new(i64::try_from(random.below(1_000)).unwrap() - 500))
+            .collect();
         let mut world = Self {
+            deciders,
+            settings: aggregators::settings(&climate.way_back),
+            decide_limits: climate.way_back.limits,
+            stranger: Stranger::new(climate.boxes),
+            decisions: Decisions::new(climate.way_back.clone()),
             boxes: (0..climate.boxes).map(SetTopBox::new).collect(),
             bridges,
             kafka: Kafka::new(climate.partitions),
@@ -77,6 +98,12 @@ impl World {
             let on_ms = world.random.below(10_000);
             world.schedule.after(on_ms, Transition::PowerOn(of));
             world.schedule.after(on_ms, Transition::ViewerActs(of));
+            if world.has_breaks() {
+                world.schedule.after(on_ms + 1, Transition::BreakComes(of));
+            }
+        }
+        for partition in 0..world.deciders.len() {
+            world.decide_polls_again(partition);
         }
         world.schedule.after(1, Transition::Misfortune);
         world
@@ -103,6 +130,8 @@ impl World {
             steps += 1;
         }
         self.invariant_everything_arrived_once();
+        self.decisions.invariant_every_opportunity_is_answered();
+        self.decisions.invariant_every_ad_comes_to_an_end();
         let logs = self.kafka.partitions.iter_mut();
         let forgotten = logs.map(Log::invariant_nothing_is_missing_without_a_reason);
         let missing_forgotten = forgotten.sum();
@@ -131,14 +160,15 @@ impl World {
     /// Nothing is held, nothing is under way, and no box wants to be woken.
     fn has_settled(&self) -> bool {
         let now_ms = self.schedule.now_ms();
-        self.boxes.iter().all(|stb| stb.is_idle(now_ms)) && self.is_refined()
+        self.boxes.iter().all(|stb| stb.is_idle(now_ms)) && self.is_refined() && self.is_decided()
     }
 
     fn unsettled(&self) -> String {
         let now_ms = self.schedule.now_ms();
         let restless = self.boxes.iter().filter(|stb| !stb.is_idle(now_ms));
         let boxes: Vec<String> = restless.map(|stb| stb.status(now_ms)).collect();
-        format!("refined {}, boxes {boxes:#?}", self.is_refined())
+        let (refined, decided) = (self.is_refined(), self.is_decided());
+        format!("refined {refined}, decided {decided}, boxes {boxes:#?}")
     }
 
     fn step(&mut self) {
@@ -195,14 +225,55 @@ impl World {
             Transition::KafkaRefuses => self.kafka_refuses(),
             Transition::LeaderChanges { partition, lane } => self.leader_changes(partition, lane),
             Transition::LanesPart { partition, lane } => self.lanes_part(partition, lane),
-            Transition::MarkerArrives { partition, marker } => {
-                self.marker_arrives(partition, marker);
-            }
+            Transition::MarkerArrives {
+                role,
+                partition,
+                marker,
+            } => self.marker_arrives(role, partition, marker),
             Transition::Refines { partition } => self.refines(partition),
-            Transition::CommitLearned { partition, node } => self.commit_learned(partition, node),
+            Transition::CommitLearned {
+                role,
+                partition,
+                generation,
+            } => match role {
+                Role::Refine => self.refine_commit_learned(partition, generation),
+                Role::Decide => self.decide_commit_learned(partition, generation),
+            },
             Transition::RefineDies { partition } => self.refine_dies(partition),
             Transition::HandedOver { partition } => self.handed_over(partition),
             Transition::TakenAway { partition } => self.taken_away(partition),
+            Transition::RefineStalls { partition } => self.refine_stalls(partition),
+            Transition::RefineZombieWakes { partition } => self.refine_zombie_wakes(partition),
+            Transition::Decides { partition } => self.decides(partition),
+            Transition::AggregatorAnswers {
+                partition,
+                generation,
+                asked,
+            } => self.aggregator_answers(partition, generation, asked),
+            Transition::DecideCommitEnds {
+                partition,
+                generation,
+            } => self.decide_commit_ends(partition, generation),
+            Transition::PushConfirmed {
+                partition,
+                generation,
+                push,
+            } => self.push_confirmed(partition, generation, &push),
+            Transition::DecideDies { partition } => self.decide_dies(partition),
+            Transition::DecideHandedOver { partition } => self.decide_handed_over(partition),
+            Transition::DecideStalls { partition } => self.decide_stalls(partition),
+            Transition::DecideZombieWakes {
+                partition,
+                generation,
+            } => self.decide_zombie_wakes(partition, generation),
+            Transition::Bound { of, run } => self.bound(of, run),
+            Transition::BreakComes(of) => self.break_comes(of),
+            Transition::PlayerFollows { of, run } => self.player_follows(of, run),
+            Transition::Plays { of, boot, play } => self.plays(of, boot, *play),
+            Transition::PushReachesBox { of, link, payload } => {
+                self.push_reaches_box(of, link, &payload);
+            }
+            Transition::StrangerPublishes(of) => self.stranger_publishes(of),
             Transition::Misfortune => self.misfortune(),
         }
     }

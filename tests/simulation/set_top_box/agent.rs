@@ -1,16 +1,22 @@
 //! A run of the agent: its start and end, its timer, and what its core wants
 //! done.
 
-use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroU32,
+    time::Duration,
+};
 
 use returnpath_delivery::{
     Answer, BootFacts, ClientToken, Commit, Delivery, Effect, Input, Reconnect, ReconnectConfig,
     Start,
 };
+use returnpath_slots::{Row, Slots};
 
 use crate::{
     faults::Fault,
     reference::Promise,
+    signing::OPERATORS,
     transition::{BoxIndex, Transition},
     world::World,
 };
@@ -25,6 +31,16 @@ pub(crate) struct Agent {
     /// The queue's thread carries out requests in their order; it has work
     /// until then.
     pub(super) file_busy_until_ms: u64,
+    /// The way back.
+    pub(super) slots: Slots,
+    /// When these want to be woken, in uptime.
+    pub(super) slots_due_ms: Option<u64>,
+    /// Rows on their way to flash, and the numbers of their requests.
+    pub(super) binding: VecDeque<(u64, Row)>,
+    /// What the agent itself told, and is not durable yet.
+    pub(super) telling: Vec<(ClientToken, u64)>,
+    /// Whether its player is there.
+    pub(super) is_followed: bool,
     wake_at_ms: Option<u64>,
     /// Wakes at one moment, and that moment.
     spins: (u64, u32),
@@ -45,12 +61,18 @@ impl World {
     /// been made, or not.
     pub(super) fn end_run(&mut self, of: BoxIndex) {
         let stb = &mut self.boxes[of];
-        if let Some(agent) = stb.agent.take()
-            && let Some(commit) = agent.commit
-        {
-            self.faults.count(Fault::DiesWhileCommitting);
-            if self.random.chance(500) {
-                stb.file.commit(&commit);
+        if let Some(agent) = stb.agent.take() {
+            if let Some(commit) = agent.commit {
+                self.faults.count(Fault::DiesWhileCommitting);
+                if self.random.chance(500) {
+                    stb.file.commit(&commit);
+                }
+            }
+            if let Some((_, row)) = agent.binding.into_iter().next() {
+                self.faults.count(Fault::DiesWhileBinding);
+                if self.random.chance(500) {
+                    stb.file.bind_unsaid(row);
+                }
             }
         }
         stb.run += 1;
@@ -91,6 +113,11 @@ impl World {
             powered: held.powered,
             seed: self.random.next(),
         };
+        let way_back = returnpath_slots::Start {
+            device: stb.device.clone(),
+            boot_id: power.boot_id,
+            rows: held.slots.values().cloned().collect(),
+        };
         let trace = self.traces.then(|| (of, start.clone()));
         let config = self.climate.config.clone();
         let now = stb.uptime(now_ms);
@@ -115,6 +142,11 @@ impl World {
             waiting: BTreeMap::new(),
             tokens: 0,
             file_busy_until_ms: 0,
+            slots: Slots::new(way_back, &OPERATORS, now.0),
+            slots_due_ms: None,
+            binding: VecDeque::new(),
+            telling: Vec::new(),
+            is_followed: false,
             wake_at_ms: None,
             spins: (0, 0),
         });
@@ -122,6 +154,11 @@ impl World {
         let stb = &self.boxes[of];
         let (run, delay_ms) = (stb.run, dial.at.since(now));
         self.dials_after(of, run, delay_ms);
+        if self.has_breaks() {
+            let follows_ms = self.random.between(10, 5_000);
+            self.schedule
+                .after(follows_ms, Transition::PlayerFollows { of, run });
+        }
         if self.boxes[of]
             .power
             .as_ref()
@@ -152,6 +189,9 @@ impl World {
         agent.wake_at_ms = None;
         agent.invariant_it_does_not_spin(now_ms);
         agent.delivery.tick(now);
+        if agent.slots_due_ms.is_some_and(|due_ms| due_ms <= now.0) {
+            agent.slots.tick(now.0);
+        }
         self.settle(of);
     }
 
@@ -166,20 +206,24 @@ impl World {
 
     /// Carries out effects until there is none, then sets the timer.
     pub(super) fn settle(&mut self, of: BoxIndex) {
-        while let Some(agent) = &mut self.boxes[of].agent
-            && let Some(effect) = agent.delivery.poll_effect()
-        {
-            self.carry_out(of, effect);
+        while let Some(agent) = &mut self.boxes[of].agent {
+            if let Some(output) = agent.slots.poll_output() {
+                self.carry_out_way_back(of, output);
+            } else if let Some(effect) = agent.delivery.poll_effect() {
+                self.carry_out(of, effect);
+            } else {
+                break;
+            }
         }
         let now_ms = self.schedule.now_ms();
         let stb = &mut self.boxes[of];
         let Some(agent) = &mut stb.agent else { return };
         agent.invariant_it_stays_within_its_bounds(&self.climate.config);
         let Some(power) = &stb.power else { return };
-        let wake_at_ms = agent
-            .delivery
-            .poll_timeout()
-            .map(|at| (power.since_ms + at.0).max(now_ms));
+        agent.slots_due_ms = agent.slots.poll_timeout();
+        let due_ms = agent.delivery.poll_timeout().map(|due| due.0);
+        let due_ms = due_ms.into_iter().chain(agent.slots_due_ms).min();
+        let wake_at_ms = due_ms.map(|due_ms| (power.since_ms + due_ms).max(now_ms));
         if wake_at_ms != agent.wake_at_ms {
             agent.wake_at_ms = wake_at_ms;
             if let Some(at_ms) = wake_at_ms {
@@ -215,6 +259,10 @@ impl World {
                 self.tell(of, &Input::Starts(rows));
             }
             Effect::Answer { token, answer } => {
+                let now_ms = self.schedule.now_ms();
+                if self.boxes[of].is_told(token, now_ms) {
+                    return;
+                }
                 let Some(agent) = &mut self.boxes[of].agent else {
                     return;
                 };

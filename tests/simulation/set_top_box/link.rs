@@ -40,6 +40,12 @@ impl World {
             agent.reconnect.connected(now);
         }
         self.tell(of, &Input::LinkUp);
+        if let Some(agent) = &mut self.boxes[of].agent {
+            let live_age_ms = self.climate.config.live_age_max.as_millis();
+            let live_age_ms = u64::try_from(live_age_ms).unwrap();
+            agent.slots.linked(live_age_ms, now.0);
+            self.settle(of);
+        }
     }
 
     /// TCP breaks. The agent notices within its keep-alive.
@@ -70,6 +76,7 @@ impl World {
             Loss::Other
         };
         let dial = agent.reconnect.lost(loss, now);
+        agent.slots.unlinked();
         self.dials_after(of, run, dial.at.since(now));
         self.tell(of, &Input::LinkDown);
     }

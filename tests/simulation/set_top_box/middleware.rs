@@ -1,7 +1,8 @@
 //! The clients of a box's agent: what the viewer does is reported, and answered.
 
 use returnpath_delivery::{Acceptance, ClientToken, FirstAnswer};
-use returnpath_shared::{Class, Epoch, Ordinal};
+use returnpath_shared::{Class, Epoch, Ordinal, wire::event};
+use returnpath_slots::Asked;
 
 use crate::{
     faults::Fault,
@@ -22,7 +23,9 @@ impl World {
         let now_ms = self.schedule.now_ms();
         let stb = &mut self.boxes[of];
         let uptime = stb.uptime(now_ms);
-        let Some(agent) = &mut stb.agent else { return };
+        if stb.agent.is_none() {
+            return;
+        }
         let invalid = self.climate.invalid_events;
         let (number, report) = stb
             .viewer
@@ -30,10 +33,24 @@ impl World {
         if !is_valid(&report.event) {
             self.faults.count(Fault::InvalidEvent);
         }
+        self.report(of, number, &report);
+    }
+
+    /// Something is reported, if the agent is there.
+    pub(super) fn report(&mut self, of: BoxIndex, number: u64, report: &Report) {
+        let now_ms = self.schedule.now_ms();
+        if let Some(event::Kind::AdEvent(told)) = &report.event.kind
+            && report.happened_ms < now_ms
+        {
+            self.decisions.is_told_late(&told.decision_id);
+        }
+        let stb = &mut self.boxes[of];
+        let uptime = stb.uptime(now_ms);
+        let Some(agent) = &mut stb.agent else { return };
         agent.tokens += 1;
         let token = ClientToken(agent.tokens);
         let acceptance = agent.delivery.accept(report.event.clone(), token, uptime);
-        self.accepted(of, number, &report, token, acceptance);
+        self.accepted(of, number, report, token, acceptance);
         self.settle(of);
     }
 
@@ -52,6 +69,7 @@ impl World {
                 assert_eq!(class, Class::Ordinary, "proof is not answered at once");
                 self.reference.happened(first(epoch, ordinal), report);
                 self.answer(of, number, epoch, ordinal, Promise::Accepted);
+                self.is_asked(of, report);
             }
             Acceptance::Pending { epoch, ordinal } => {
                 assert_eq!(Class::of(&report.event), Class::Proof);
@@ -77,6 +95,20 @@ impl World {
             Acceptance::TooLarge { length, length_max } => {
                 assert!(length > length_max, "{length} bytes are not too large");
             }
+        }
+    }
+
+    /// The agent remembers what a player asks for.
+    fn is_asked(&mut self, of: BoxIndex, report: &Report) {
+        let uptime = self.boxes[of].uptime(self.schedule.now_ms());
+        if let Some(agent) = &mut self.boxes[of].agent
+            && let Some(event::Kind::AdOpportunity(opportunity)) = &report.event.kind
+        {
+            let asked = Asked {
+                uptime_ms: report.event.uptime_ms,
+                opportunity: opportunity.clone(),
+            };
+            agent.slots.asked(asked, uptime.0);
         }
     }
 

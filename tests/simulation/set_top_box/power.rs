@@ -61,6 +61,7 @@ impl World {
         stb.power = None;
         let took = stb.file.power_cut(&mut self.random);
         stb.viewer.power_cut();
+        stb.player.power_cut();
         self.faults.count(if took {
             Fault::PowerCutLosesWrites
         } else {

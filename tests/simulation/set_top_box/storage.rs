@@ -62,6 +62,7 @@ impl World {
             let (epoch, copied, declared) = stb.file.rebuild(&mut self.random);
             let trace = (of, epoch, copied.clone(), declared.clone());
             agent.delivery.rebuilt(epoch, copied, declared, now);
+            agent.slots.file_replaced();
             self.trace(&trace);
             self.reference.rebuilds += 1;
         }
