@@ -14,12 +14,12 @@
 
 mod address;
 mod resolver;
+mod target;
 mod trust;
 mod warmth;
 
 use std::{
     error::Error as _,
-    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,7 +27,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Client, Url,
+    Client,
     header::{
         ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     },
@@ -38,6 +38,7 @@ use tokio::{sync::oneshot, time};
 
 use self::{
     resolver::{Private, Resolver},
+    target::Target,
     warmth::{Opening, Warmth},
 };
 use super::metrics::Metrics;
@@ -111,6 +112,7 @@ pub(super) struct Caller {
 struct Aggregator {
     client: Client,
     private: Private,
+    target: Target,
     body_bytes_max: usize,
     warmth: Warmth,
 }
@@ -138,6 +140,7 @@ impl Caller {
             aggregators.push(Arc::new(Aggregator {
                 client,
                 private: endpoint.private,
+                target: Target::default(),
                 body_bytes_max: endpoint.body_bytes_max,
                 warmth: Warmth::new(IDLE_MAX),
             }));
@@ -160,7 +163,7 @@ impl Caller {
         let Some(asked) = self.aggregators.get(aggregator) else {
             return Answer::Unreachable("no such aggregator".into());
         };
-        let answer = match prepared(request, asked.private) {
+        let answer = match asked.prepared(request) {
             Ok(request) => Arc::clone(asked).ask(request, began + deadline).await,
             Err(reason) => Answer::Unreachable(reason.into()),
         };
@@ -170,6 +173,29 @@ impl Caller {
 }
 
 impl Aggregator {
+    /// The request as reqwest takes it, or why it is not sent. Never repeats
+    /// it: it holds secrets.
+    fn prepared(&self, request: Request) -> Result<reqwest::Request, &'static str> {
+        let url = self.target.url(&request.url, self.private)?;
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+        };
+        let mut ready = reqwest::Request::new(method, url);
+        let headers = ready.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        for (name, value) in request.headers {
+            let name = HeaderName::try_from(name).map_err(|_| "a header's name cannot be sent")?;
+            let mut value =
+                HeaderValue::try_from(value).map_err(|_| "a header's value cannot be sent")?;
+            // Not kept in HTTP/2's table, nor printed.
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        *ready.body_mut() = request.body.map(Into::into);
+        Ok(ready)
+    }
+
     async fn ask(self: Arc<Self>, request: reqwest::Request, deadline: Instant) -> Answer {
         let Ok(opening) = time::timeout_at(deadline.into(), self.warmth.enter()).await else {
             return Answer::Timeout;
@@ -304,41 +330,6 @@ fn client(endpoint: &Endpoint) -> Result<Client, ClientError> {
         .http2_keep_alive_timeout(PING_AFTER / 2)
         .build()
         .map_err(ClientError::Client)
-}
-
-/// The request as reqwest takes it, or why it is not sent. Never repeats it:
-/// it holds secrets.
-fn prepared(request: Request, private: Private) -> Result<reqwest::Request, &'static str> {
-    let url = Url::parse(&request.url).map_err(|_| "the URL cannot be read")?;
-    if url.scheme() != "https" {
-        return Err("only https is spoken");
-    }
-    // The resolver does not see addresses.
-    let host = url.host_str().unwrap_or_default();
-    let host = host.strip_prefix('[').unwrap_or(host);
-    let host = host.strip_suffix(']').unwrap_or(host);
-    if let Ok(address) = host.parse::<IpAddr>()
-        && !private.admits(address)
-    {
-        return Err("its address is not public");
-    }
-    let method = match request.method {
-        Method::Get => reqwest::Method::GET,
-        Method::Post => reqwest::Method::POST,
-    };
-    let mut ready = reqwest::Request::new(method, url);
-    let headers = ready.headers_mut();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    for (name, value) in request.headers {
-        let name = HeaderName::try_from(name).map_err(|_| "a header's name cannot be sent")?;
-        let mut value =
-            HeaderValue::try_from(value).map_err(|_| "a header's value cannot be sent")?;
-        // Not kept in HTTP/2's table, nor printed.
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    *ready.body_mut() = request.body.map(Into::into);
-    Ok(ready)
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

@@ -51,13 +51,3 @@ impl Value {
         }
     }
 }
-
-impl From<Value> for serde_json::Value {
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Text(text) => text.into(),
-            Value::Number(number) => number.into(),
-            Value::Flag(flag) => flag.into(),
-        }
-    }
-}

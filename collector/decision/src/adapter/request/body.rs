@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
 
 use super::ready::Ready;
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     },
     ask::Ask,
     call::Unaskable,
+    field::Value,
 };
 
 /// The document, or a part of it.
@@ -76,34 +77,60 @@ impl Body {
     }
 
     /// The document as text.
-    pub(super) fn json(&self, ask: &Ask<'_>) -> Result<String, Unaskable> {
+    pub(super) fn json(&self, ask: &Ask<'_>) -> Result<Vec<u8>, Unaskable> {
         let empty = match self {
-            Self::List(_) => Value::Array(Vec::new()),
-            Self::Leaf(_) | Self::Object(_) => Value::Object(Map::new()),
+            Self::List(_) => Told::List(Vec::new()),
+            Self::Leaf(_) | Self::Object(_) => Told::Object(Vec::new()),
         };
-        Ok(format!("{}", self.value(ask)?.unwrap_or(empty)))
+        let told = self.told(ask)?.unwrap_or(empty);
+        // A document of texts, numbers and flags below names: nothing of it can
+        // fail to be written.
+        Ok(serde_json::to_vec(&told).unwrap_or_default())
     }
 
     /// What there is to tell; `None` when that is nothing.
-    fn value(&self, ask: &Ask<'_>) -> Result<Option<Value>, Unaskable> {
+    fn told(&self, ask: &Ask<'_>) -> Result<Option<Told<'_>>, Unaskable> {
         match self {
-            Self::Leaf(ready) => ready.json(ask),
+            Self::Leaf(ready) => ready.told(ask),
             Self::Object(members) => {
-                let mut object = Map::new();
+                let mut object = Vec::with_capacity(members.len());
                 for (name, part) in members {
-                    if let Some(value) = part.value(ask)? {
-                        object.insert(name.clone(), value);
+                    if let Some(told) = part.told(ask)? {
+                        object.push((name.as_str(), told));
                     }
                 }
-                Ok((!object.is_empty()).then_some(Value::Object(object)))
+                Ok((!object.is_empty()).then_some(Told::Object(object)))
             }
             Self::List(items) => {
-                let mut list = Vec::new();
+                let mut list = Vec::with_capacity(items.len());
                 for part in items {
-                    list.extend(part.value(ask)?);
+                    list.extend(part.told(ask)?);
                 }
-                Ok((!list.is_empty()).then_some(Value::Array(list)))
+                Ok((!list.is_empty()).then_some(Told::List(list)))
             }
+        }
+    }
+}
+
+/// The document, or a part of it, as it is told for one slot.
+pub(super) enum Told<'b> {
+    Value(Value),
+    Structure(&'b serde_json::Value),
+    Object(Vec<(&'b str, Told<'b>)>),
+    List(Vec<Told<'b>>),
+}
+
+impl Serialize for Told<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(Value::Text(text)) => serializer.serialize_str(text),
+            Self::Value(Value::Number(number)) => serializer.serialize_i64(*number),
+            Self::Value(Value::Flag(flag)) => serializer.serialize_bool(*flag),
+            Self::Structure(value) => value.serialize(serializer),
+            Self::Object(members) => {
+                serializer.collect_map(members.iter().map(|(name, told)| (name, told)))
+            }
+            Self::List(items) => serializer.collect_seq(items),
         }
     }
 }

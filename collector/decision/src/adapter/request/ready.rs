@@ -7,7 +7,7 @@ use alloc::{
 
 use percent_encoding::utf8_percent_encode;
 
-use super::HEADER;
+use super::{HEADER, body::Told};
 use crate::{
     adapter::{
         ParametersError,
@@ -148,11 +148,11 @@ impl Ready {
     }
 
     /// The value for a body.
-    pub(super) fn json(&self, ask: &Ask<'_>) -> Result<Option<serde_json::Value>, Unaskable> {
+    pub(super) fn told(&self, ask: &Ask<'_>) -> Result<Option<Told<'_>>, Unaskable> {
         match self {
-            Self::Structure(value) => Ok(Some(value.clone())),
+            Self::Structure(value) => Ok(Some(Told::Structure(value))),
             Self::Constant(_) | Self::Secret(_) | Self::Field(_) => {
-                Ok(self.value(ask)?.map(serde_json::Value::from))
+                Ok(self.value(ask)?.map(Told::Value))
             }
         }
     }
