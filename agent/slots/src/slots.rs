@@ -48,7 +48,8 @@ pub struct Start {
     pub device: DeviceId,
     /// This boot.
     pub boot_id: u64,
-    /// The rows of the queue file, at most [`HELD_MAX`].
+    /// The rows of the queue file: [`HELD_MAX`], and such as stood although their
+    /// commits were said to have failed.
     pub rows: Vec<Row>,
 }
 
@@ -446,20 +447,20 @@ impl Slots {
         });
     }
 
-    /// Whether another slot can be bound; forgets the one that expired first
-    /// where it must.
+    /// Whether another slot can be bound; forgets those that expired first where
+    /// it must. A start may find more than [`HELD_MAX`]: rows of commits that
+    /// were said to have failed, and stood.
     fn make_room(&mut self) -> bool {
-        if self.held.len() < HELD_MAX {
-            return true;
+        while self.held.len() >= HELD_MAX {
+            let over = self.held.iter().enumerate().filter(|(_, held)| {
+                held.acknowledgement == Owed::Settled && held.row.is_over(self.boot_id, self.now_ms)
+            });
+            let Some((index, _)) = over.min_by_key(|(_, held)| held.row.expiry_uptime_ms) else {
+                return false;
+            };
+            let held = self.held.swap_remove(index);
+            self.outputs.push_back(Output::Forget(held.row.slot));
         }
-        let over = self.held.iter().enumerate().filter(|(_, held)| {
-            held.acknowledgement == Owed::Settled && held.row.is_over(self.boot_id, self.now_ms)
-        });
-        let Some((index, _)) = over.min_by_key(|(_, held)| held.row.expiry_uptime_ms) else {
-            return false;
-        };
-        let held = self.held.swap_remove(index);
-        self.outputs.push_back(Output::Forget(held.row.slot));
         true
     }
 

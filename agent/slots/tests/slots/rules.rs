@@ -203,6 +203,37 @@ fn at_the_bound_the_slot_that_expired_first_makes_room() {
 }
 
 #[test]
+fn a_start_that_finds_more_rows_than_may_be_comes_back_to_the_bound() {
+    let found = HELD_MAX + 3;
+    let rows = (0..found).map(|number| {
+        let place = u32::try_from(number).unwrap();
+        let slot = slot(BOOT, u8::try_from(place / 16).unwrap(), place % 16);
+        let decision = decision(&slot, 1, 5_000);
+        Row {
+            slot,
+            decision_id: decision.decision_id.clone(),
+            expiry_uptime_ms: decision.expiry_uptime_ms,
+            signed: signed(&decision).into(),
+        }
+    });
+    let mut slots = with_rows(rows.collect(), &Signed);
+    for output in outputs(&mut slots) {
+        if let Output::Tell(tell) = output {
+            slots.told(tell.number, TellOutcome::Settled, 200);
+        }
+    }
+    let one_more = decision(&slot(BOOT, 200, 0), 1, 9_000);
+    slots.arrived(&signed(&one_more), &Signed, 5_001);
+    let outputs = outputs(&mut slots);
+    let forgets = outputs.iter().filter(|it| matches!(it, Output::Forget(_)));
+    assert_eq!(forgets.count(), found - HELD_MAX + 1);
+    assert!(
+        matches!(outputs.last(), Some(Output::Bind { .. })),
+        "{outputs:?}"
+    );
+}
+
+#[test]
 fn a_slot_that_is_over_takes_no_other_decision_with_a_later_expiry() {
     let mut slots = slots();
     let (row, outputs) = bind(&mut slots, &open(0, 1, 5_000), 200);
