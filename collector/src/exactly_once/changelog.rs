@@ -4,23 +4,28 @@
 //! the stable offsets were known (KAFKA-10167): a former owner's transaction
 //! is decided by then, but its marker may still be on its way to this
 //! partition, and reading committed alone would stop short of its records.
-//!
-//! One changelog after the other: the client tells the end of a partition by
-//! its number alone.
+//! That all of it was read is known from `reach`.
+
+mod reach;
 
 use std::time::{Duration, Instant};
 
 use rdkafka::{
-    Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult},
 };
 
+use self::reach::{Reach, TELL_EVERY_MS};
 use super::{Error, Work, Worker};
 use crate::kafka::Context;
 
 /// How long Kafka may take to answer one question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Longest wait for a record before it is asked whether all were read: less
+/// than the client takes to speak again.
+const READ_WITHIN: Duration = Duration::from_millis(10);
 
 /// Longest pause between looks at whether a marker has arrived.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -53,23 +58,25 @@ pub(super) fn restore<W: Work>(
     work: &mut W,
     partitions: &[i32],
 ) -> Result<Vec<W::Partition>, Failure> {
-    let reader = consumer(worker, "read_committed").map_err(Failure::Fatal)?;
-    let asker = consumer(worker, "read_uncommitted").map_err(Failure::Fatal)?;
+    let owner = worker.terms.role;
+    let mut reader = settings(worker, "read_committed").map_err(Failure::Fatal)?;
+    reader.set("statistics.interval.ms", TELL_EVERY_MS);
+    let reader = client(&reader, Reach::new(Context { owner })).map_err(Failure::Fatal)?;
+    let asker = settings(worker, "read_uncommitted").map_err(Failure::Fatal)?;
+    let asker = client(&asker, Context { owner }).map_err(Failure::Fatal)?;
     let mut loading: Vec<Loading<W>> = partitions
         .iter()
         .map(|number| Loading {
             number: *number,
             state: work.partition(*number),
-            is_done: false,
+            range: (0, 0),
         })
         .collect();
     for (place, topic) in worker.terms.changelogs.iter().enumerate() {
-        let mut ends = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            let (_, end) = asker.fetch_watermarks(topic, *partition, ANSWER_WITHIN)?;
-            ends.push((*partition, end));
+        for one in &mut loading {
+            one.range = asker.fetch_watermarks(topic, one.number, ANSWER_WITHIN)?;
         }
-        await_markers(worker, &reader, topic, &ends)?;
+        await_markers(worker, &reader, topic, &loading)?;
         read(worker, work, &reader, (place, topic), &mut loading)?;
     }
     Ok(loading.into_iter().map(|one| one.state).collect())
@@ -78,28 +85,36 @@ pub(super) fn restore<W: Work>(
 struct Loading<W: Work> {
     number: i32,
     state: W::Partition,
-    is_done: bool,
+    /// First offset of the changelog at hand, and the one after its last.
+    range: (i64, i64),
 }
 
-/// Reads one changelog from its beginning to its last stable offset.
+impl<W: Work> Loading<W> {
+    fn is_read(&self, topic: &str, reach: &Reach) -> bool {
+        let (first, end) = self.range;
+        first == end || reach.is_beyond(topic, self.number, end)
+    }
+}
+
+/// Reads one changelog from its beginning to its end.
 fn read<W: Work>(
     worker: &Worker,
     work: &mut W,
-    reader: &BaseConsumer<Context>,
+    reader: &BaseConsumer<Reach>,
     (place, topic): (usize, &str),
     loading: &mut [Loading<W>],
 ) -> Result<(), Failure> {
     let mut list = TopicPartitionList::with_capacity(loading.len());
-    for one in &mut *loading {
-        one.is_done = false;
+    for one in &*loading {
         list.add_partition_offset(topic, one.number, Offset::Beginning)?;
     }
     reader.assign(&list)?;
+    let reach: &Reach = reader.context();
     let mut heard = Instant::now();
-    while loading.iter().any(|one| !one.is_done) {
+    loop {
         check(worker, heard)?;
-        match reader.poll(Duration::from_millis(100)) {
-            None => {}
+        let times_told = reach.times_told();
+        match reader.poll(READ_WITHIN) {
             Some(Ok(message)) => {
                 heard = Instant::now();
                 let partition = message.partition();
@@ -115,15 +130,14 @@ fn read<W: Work>(
                         })?;
                 }
             }
-            // Everything up to the last stable offset was read, and that lies
-            // at or beyond the end: `await_markers` saw to it.
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                heard = Instant::now();
-                if let Some(one) = loading.iter_mut().find(|one| one.number == partition) {
-                    one.is_done = true;
-                }
-            }
             Some(Err(error)) => return Err(error.into()),
+            // Nothing is at hand: what the client has read, we have taken.
+            None if reach.times_told() == times_told
+                && loading.iter().all(|one| one.is_read(topic, reach)) =>
+            {
+                break;
+            }
+            None => {}
         }
     }
     reader.unassign()?;
@@ -132,19 +146,20 @@ fn read<W: Work>(
 
 /// Waits until everything below the ends, records of open transactions
 /// included, is decided.
-fn await_markers(
+fn await_markers<W: Work>(
     worker: &Worker,
-    reader: &BaseConsumer<Context>,
+    reader: &BaseConsumer<Reach>,
     topic: &str,
-    ends: &[(i32, i64)],
+    loading: &[Loading<W>],
 ) -> Result<(), Failure> {
     let began = Instant::now();
-    for (partition, end) in ends {
+    for one in loading {
+        let (_, end) = one.range;
         loop {
             check(worker, began)?;
             // Read committed, the upper watermark is the last stable offset.
-            let (_, stable) = reader.fetch_watermarks(topic, *partition, ANSWER_WITHIN)?;
-            if stable >= *end {
+            let (_, stable) = reader.fetch_watermarks(topic, one.number, ANSWER_WITHIN)?;
+            if stable >= end {
                 break;
             }
             // Nothing is assigned: this only waits, and serves the client.
@@ -165,7 +180,7 @@ fn check(worker: &Worker, heard: Instant) -> Result<(), Failure> {
     Ok(())
 }
 
-fn consumer(worker: &Worker, isolation_level: &str) -> Result<BaseConsumer<Context>, Error> {
+fn settings(worker: &Worker, isolation_level: &str) -> Result<ClientConfig, Error> {
     let group = worker.terms.group.as_str();
     let id = format!("{group}-{}-changelog", worker.node_id);
     let mut client = worker.kafka.client_config(&id)?;
@@ -175,13 +190,17 @@ fn consumer(worker: &Worker, isolation_level: &str) -> Result<BaseConsumer<Conte
         .set("isolation.level", isolation_level)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "true")
         // Bounds what is held of a changelog that is read faster than loaded.
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.wait.max.ms", "50")
         .set("fetch.queue.backoff.ms", "5");
-    let result: KafkaResult<_> = client.create_with_context(Context {
-        owner: worker.terms.role,
-    });
+    Ok(client)
+}
+
+fn client<C: ConsumerContext>(
+    settings: &ClientConfig,
+    context: C,
+) -> Result<BaseConsumer<C>, Error> {
+    let result: KafkaResult<_> = settings.create_with_context(context);
     result.map_err(Error::Client)
 }
