@@ -184,7 +184,7 @@ impl Known {
                 Arc::make_mut(open).signed = None;
             }
         }
-        let (mut ads, mut others) = (0, 0);
+        let (mut ads, mut unfilled, mut unsent) = (0, 0, 0);
         let mut is_kept: Vec<bool> = self
             .open
             .iter()
@@ -192,8 +192,11 @@ impl Known {
             .map(|open| {
                 let (count, max) = if has_ad(open) {
                     (&mut ads, limits.over_decisions_max)
+                } else if is_unsent(open) {
+                    // Apart: what a box has waited out all comes at once.
+                    (&mut unsent, limits.over_decisions_max / 2)
                 } else {
-                    (&mut others, limits.over_decisions_max / 2)
+                    (&mut unfilled, limits.over_decisions_max / 2)
                 };
                 let is_over = is_over(open, now_unix_ms);
                 *count += usize::from(is_over);

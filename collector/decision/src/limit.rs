@@ -35,9 +35,11 @@ impl Default for Limits {
 /// what cannot be remembered could be decided twice.
 pub const OPEN_DECISIONS_MAX: usize = 256;
 
-/// Of these, kept although they are over, for proofs that come late; of those
-/// that hold no ad half as many. The oldest are forgotten first; proofs of
-/// theirs are then counted as unknown. Each costs a box's record 100 bytes.
+/// Of these, kept although they are over, for proofs that come late; half as
+/// many of those that hold no ad, and of those that nothing was sent for, so
+/// that what is asked for again is not decided again. The oldest are forgotten
+/// first; proofs of theirs are then counted as unknown. Each costs a box's
+/// record 100 bytes.
 pub const OVER_DECISIONS_MAX: usize = 16;
 
 /// Ads of one box that are counted for caps one by one: a day of twelve ads an

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use prost::Message as _;
 use returnpath_decision::{
     AGGREGATORS_MAX, AHEAD_MS_MAX, Adapter, Ask, Method, OFFERS_MAX, OPEN_DECISIONS_MAX,
-    OPPORTUNITY_BYTES_MAX, RECORD_BYTES_MAX, Request, Response, UNSETTLED_MS_MAX, Unaskable,
-    Unreadable,
+    OPPORTUNITY_BYTES_MAX, OVER_DECISIONS_MAX, RECORD_BYTES_MAX, Request, Response,
+    UNSETTLED_MS_MAX, Unaskable, Unreadable,
 };
 use returnpath_shared::wire::{
-    Decided, Decision, NoFill, Offer, OfferFault, OfferRecord, PolicyKind, SignedDecision,
+    Decided, Decision, Lane, NoFill, Offer, OfferFault, OfferRecord, PolicyKind, SignedDecision,
 };
 
 use crate::running::{Opp, Running, UPTIME_MS, body, settings};
@@ -141,4 +141,38 @@ fn breaks_that_lie_absurdly_far_ahead_do_not_fill_a_box_for_ever() {
         assert!(ask(&mut running, 2_000).records.is_empty());
         assert_eq!(running.calls.len(), 16);
     }
+}
+
+#[test]
+fn what_a_box_has_waited_out_does_not_have_a_slot_decided_again() {
+    let mut running = Running::new(settings(PolicyKind::Waterfall, &["a"]));
+    let asked = Opp::new("now");
+    running.ask(&asked);
+    running.end(0, body(""));
+    running.commit();
+    // All that waited in the backlog of the box comes at once.
+    for number in 0..2 * OVER_DECISIONS_MAX {
+        let waited_out = Opp {
+            lane: Lane::Backlog,
+            ..Opp::new(&format!("waited-out-{number}"))
+        };
+        running.ask(&waited_out);
+    }
+    running.commit();
+    running.pass(60_000);
+    let later = Opp {
+        uptime_ms: UPTIME_MS + 60_000,
+        sent_uptime_ms: UPTIME_MS + 60_000,
+        received_unix_ms: running.now.unix_ms,
+        ..asked
+    };
+    running.ask(&Opp {
+        break_id: "next".into(),
+        ..later.clone()
+    });
+    running.end(0, body(""));
+    running.commit();
+    assert!(running.ask(&later).records.is_empty());
+    assert!(running.calls.is_empty());
+    assert_eq!(running.commit().repeated_late, 1);
 }
