@@ -82,7 +82,7 @@ const BOX_HOURS_FOR_EVERY_FAULT: f64 = 500.0;
 /// Worlds that once failed, each for a reason of its own. A seed names its
 /// world only as long as nobody draws differently: after such a change these
 /// are worlds like any other, and new ones are found by the fresh search.
-const KEPT_SEEDS: [u64; 7] = [
+const KEPT_SEEDS: [u64; 8] = [
     // A declaration had the id of an older one and was removed as its repeat.
     3,
     36,
@@ -96,6 +96,9 @@ const KEPT_SEEDS: [u64; 7] = [
     1_795_259_123_255_146_958,
     // What was declared was forgotten at its bound, and then called unexplained.
     1_795_308_203_483_789_077,
+    // Opportunities that a box had waited out made decide forget a slot of the
+    // break that was on, and decide it again.
+    1_795_333_621_925_598_031,
 ];
 
 /// The same in worlds of worn flash, where a box-hour takes ten times as long.
