@@ -280,7 +280,7 @@ impl Decisions {
     }
 
     /// At the end: what holds an ad was taken, refused or shown, or is said to
-    /// have expired.
+    /// have expired. Of a slot decided again the first was forgotten.
     pub(crate) fn invariant_every_ad_comes_to_an_end(&self) {
         let ends = [
             Stage::Acknowledged,
@@ -291,7 +291,7 @@ impl Decisions {
         let ends = ends.into_iter().fold(0, |bits, end| bits | 1 << end as u32);
         let open = self.recorded.iter().filter(|(_, recorded)| {
             recorded.advertiser.is_some()
-                && !recorded.signed.is_empty()
+                && recorded.signed.len() == 1
                 && recorded.stages & ends == 0
         });
         let open: Vec<_> = open.map(|(id, recorded)| (id, recorded.stages)).collect();
