@@ -117,6 +117,9 @@ impl Decisions {
                     Entry::Occupied(mut entry) if entry.get().signed.is_empty() => {
                         entry.insert(recorded);
                     }
+                    // Asked for again when it was forgotten, and recorded as
+                    // what nothing is sent for: nothing becomes of that.
+                    Entry::Occupied(_) if recorded.signed.is_empty() => {}
                     Entry::Occupied(mut entry) => {
                         self.again += recorded.signed.len() as u64;
                         entry.get_mut().stages = 0;

@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use returnpath_decision::{Settings, UNSETTLED_MS_MAX};
+use returnpath_decision::Settings;
 use returnpath_refinery::{Counts, Limits};
 
 use crate::{
@@ -131,10 +131,7 @@ impl World {
         }
         self.invariant_everything_arrived_once();
         self.decisions.invariant_every_opportunity_is_answered();
-        // What a box may have shown that is away is forgotten after a week.
-        if i64::try_from(self.schedule.now_ms()).unwrap() < UNSETTLED_MS_MAX {
-            self.decisions.invariant_every_ad_comes_to_an_end();
-        }
+        self.decisions.invariant_every_ad_comes_to_an_end();
         let logs = self.kafka.partitions.iter_mut();
         let forgotten = logs.map(Log::invariant_nothing_is_missing_without_a_reason);
         let missing_forgotten = forgotten.sum();
