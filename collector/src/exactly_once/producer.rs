@@ -51,6 +51,11 @@ const LINGER_MS: &str = "2";
 /// any answer; after such a pause in the traffic a transaction connects anew.
 const SILENT_CONNECTION_MAX: Duration = Duration::from_secs(10);
 
+/// How often the client asks for the cluster's nodes. Whoever looks for a
+/// coordinator needs a connection to ask on: this keeps one from falling
+/// silent.
+const NODES_ASKED_EVERY: Duration = Duration::from_secs(3);
+
 /// How a transaction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ending {
@@ -133,6 +138,10 @@ impl Producer {
             .set(
                 "connections.max.idle.ms",
                 SILENT_CONNECTION_MAX.as_millis().to_string(),
+            )
+            .set(
+                "topic.metadata.refresh.interval.ms",
+                NODES_ASKED_EVERY.as_millis().to_string(),
             )
             .set("linger.ms", LINGER_MS)
             .set("compression.codec", "lz4")
