@@ -49,7 +49,7 @@ const LINGER_MS: &str = "2";
 /// limit is never checked (librdkafka issues 5456 and 5511). Without this, the
 /// death of one Kafka node stops a role for ever. Above what Kafka takes for
 /// any answer; after such a pause in the traffic a transaction connects anew.
-const SILENT_CONNECTION_MAX: Duration = Duration::from_secs(10);
+const SILENT_CONNECTION_MAX: Duration = Duration::from_secs(30);
 
 /// How often the client asks for the cluster's nodes. Whoever looks for a
 /// coordinator needs a connection to ask on: this keeps one from falling
