@@ -310,7 +310,8 @@ impl Config {
             .set("bootstrap.servers", self.brokers.join(","))
             .set("client.id", client_id)
             .set("security.protocol", self.security.protocol())
-            // Statistics are a JSON text built by librdkafka: not free, unread.
+            // A JSON text built by librdkafka: not free, and read only where state
+            // is loaded, by a client that sets it itself.
             .set("statistics.interval.ms", "0")
             .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX)
             // A connection through a firewall that forgets it must not cost a
